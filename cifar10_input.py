@@ -1,0 +1,345 @@
+"""The CIFAR-10 data set: download, verify, load, distort, crop, standardize.
+
+The data set is six binary files in one folder: data_batch_1..5.bin for training
+and test_batch.bin. Each is a row of 3,073-byte records: one label byte, then
+3,072 bytes of the image as [3, 32, 32]. Any number of records will do.
+
+A batch is a pure function of its arguments: no queue, no thread, no state. So a
+run that is stopped and resumed sees the very batches it would have seen.
+"""
+import contextlib
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+import urllib.request
+
+# Before TensorFlow's import: its start-up messages would bury ours.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+IMAGE_SIZE = 24              # Side of the crop that the network sees.
+NUM_CLASSES = 10
+NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN = 50000
+NUM_EXAMPLES_PER_EPOCH_FOR_EVAL = 10000
+
+RECORD_SIDE = 32             # Side of a stored image.
+RECORD_BYTES = 1 + 3 * RECORD_SIDE * RECORD_SIDE
+
+FOLDER = 'cifar-10-batches-bin'
+TRAIN_FILES = ['data_batch_%d.bin' % i for i in range(1, 6)]
+TEST_FILES = ['test_batch.bin']
+
+DATA_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'
+ARCHIVE_BYTES = 170052171
+ARCHIVE_SHA256 = (
+    'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd')
+ARCHIVE_MEMBER_BYTES = 10000 * RECORD_BYTES
+
+MAX_BRIGHTNESS_DELTA = 63
+CONTRAST_RANGE = (0.2, 1.8)
+
+
+class UserError(Exception):
+  """What the user can put right; its text is one sentence that says how."""
+
+
+# ----------------------------------------------------------------- the files
+
+
+def data_files(data_dir, eval_data):
+  """Paths of the training files, or of the test file.
+
+  Args:
+    data_dir: folder that holds the six files.
+    eval_data: 'test' for the test images, anything else for the training ones.
+  """
+  names = TEST_FILES if eval_data == 'test' else TRAIN_FILES
+  return [os.path.join(data_dir, name) for name in names]
+
+
+def verify(paths):
+  """Reads the files once and checks every record.
+
+  Args:
+    paths: the files to check, as from data_files.
+
+  Returns:
+    (records, digest): the number of records in all files, and the SHA-256 of
+    their concatenated bytes in hexadecimal.
+
+  Raises:
+    UserError: a file is missing, unreadable, empty, not a whole number of
+      records, or has a label above 9.
+  """
+  digest, records = hashlib.sha256(), 0
+  for path in paths:
+    try:
+      data = np.fromfile(path, np.uint8)
+    except OSError as error:
+      raise UserError(
+          'Data file %s cannot be read (%s); put the six CIFAR-10 files there, '
+          'or name another folder with --data_dir.' % (path, error.strerror))
+    if not data.size or data.size % RECORD_BYTES:
+      raise UserError(
+          'Data file %s has %d bytes, expected a whole number of records of %d '
+          'bytes, one or more; fetch it again.' % (path, data.size,
+                                                   RECORD_BYTES))
+    labels = data[::RECORD_BYTES]
+    if labels.max() >= NUM_CLASSES:
+      bad = int(np.argmax(labels >= NUM_CLASSES))
+      raise UserError(
+          'Data file %s has label %d in record %d, expected 0 to %d; fetch it '
+          'again.' % (path, labels[bad], bad, NUM_CLASSES - 1))
+    digest.update(data)
+    records += data.size // RECORD_BYTES
+  return records, digest.hexdigest()
+
+
+def download(data_dir, url):
+  """Makes sure that <data_dir>/cifar-10-batches-bin holds the data set.
+
+  Does nothing where the folder is already there. Otherwise the archive comes
+  into a temporary folder inside data_dir, is checked, and its six data files
+  appear together, by one rename.
+
+  Args:
+    data_dir: folder to hold cifar-10-batches-bin; made if need be.
+    url: where the archive is; a file:// address will do.
+
+  Raises:
+    UserError: the archive cannot be had, or is not the official one.
+  """
+  folder = os.path.join(data_dir, FOLDER)
+  if os.path.lexists(folder):
+    return
+  remedy = ('Try again, name a mirror with --data_url, name a folder that has '
+            '%s with --data_dir, or run ./run_experiments.sh demo, which makes '
+            'its own data.' % FOLDER)
+  os.makedirs(data_dir, exist_ok=True)
+  scratch = tempfile.mkdtemp(prefix='.download-', dir=data_dir)
+  try:
+    archive = os.path.join(scratch, 'archive.part')
+    try:
+      _fetch(url, archive)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+      raise UserError('Download of %s failed: %s. %s' % (url, error, remedy))
+    _check_archive(url, archive, remedy)
+    _extract(archive, os.path.join(scratch, FOLDER))
+    try:
+      os.rename(os.path.join(scratch, FOLDER), folder)
+    except OSError:
+      if not os.path.isdir(folder):  # Else another process was faster.
+        raise
+  finally:
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fetch(url, path):
+  """Copies at most one byte more than the archive should have, with a bar."""
+  with contextlib.closing(urllib.request.urlopen(url, timeout=60)) as source:
+    with open(path, 'wb') as part:
+      done = 0
+      while done <= ARCHIVE_BYTES:
+        block = source.read(min(1 << 20, ARCHIVE_BYTES + 1 - done))
+        if not block:
+          break
+        part.write(block)
+        done += len(block)
+        sys.stderr.write('\r>> Downloading %s %5.1f%%' % (
+            os.path.basename(url), 100.0 * done / ARCHIVE_BYTES))
+      sys.stderr.write('\n')
+
+
+def _check_archive(url, path, remedy):
+  """Refuses what is not the official archive, byte for byte."""
+  size = os.path.getsize(path)
+  if size != ARCHIVE_BYTES:
+    raise UserError('%s gave %s%d bytes, expected %d. %s' % (
+        url, 'more than ' if size > ARCHIVE_BYTES else '',
+        min(size, ARCHIVE_BYTES), ARCHIVE_BYTES, remedy))
+  with open(path, 'rb') as archive:
+    digest = hashlib.file_digest(archive, 'sha256').hexdigest()
+  if digest != ARCHIVE_SHA256:
+    raise UserError('%s gave an archive with SHA-256 %s, expected %s. %s' % (
+        url, digest, ARCHIVE_SHA256, remedy))
+
+
+def _extract(archive, folder):
+  """Writes the six expected members, and nothing else, to a new folder."""
+  os.mkdir(folder)
+  wanted = {FOLDER + '/' + name: name for name in TRAIN_FILES + TEST_FILES}
+  with tarfile.open(archive, 'r|gz') as members:
+    for member in members:
+      if member.name not in wanted or not member.isreg():
+        continue
+      if member.size != ARCHIVE_MEMBER_BYTES:
+        raise UserError('Archive member %s claims %d bytes, expected %d; name '
+                        'a mirror with --data_url.' % (
+                            member.name, member.size, ARCHIVE_MEMBER_BYTES))
+      name = wanted.pop(member.name)
+      with open(os.path.join(folder, name), 'wb') as target:
+        shutil.copyfileobj(members.extractfile(member), target)
+        os.fsync(target.fileno())
+  if wanted:
+    raise UserError('The archive lacks %s; name a mirror with --data_url.' %
+                    ', '.join(sorted(wanted)))
+
+
+# ----------------------------------------------------------------- the graph
+
+
+def read_cifar10(filenames):
+  """Holds the records of some files in one local variable.
+
+  The variable is filled in the graph, from the files, when local variables are
+  initialized: a constant would put 150 MB into every graph file.
+
+  Args:
+    filenames: data files, checked by verify.
+
+  Returns:
+    uint8 variable [records, 3073] in LOCAL_VARIABLES.
+  """
+  sizes = [os.path.getsize(name) // RECORD_BYTES for name in filenames]
+
+  def load():
+    parts = [tf.reshape(tf.decode_raw(tf.read_file(name), tf.uint8),
+                        [size, RECORD_BYTES])
+             for name, size in zip(filenames, sizes)]
+    return tf.concat(parts, axis=0)
+
+  return tf.get_variable(
+      'records', initializer=load, dtype=tf.uint8, trainable=False,
+      collections=[tf.GraphKeys.LOCAL_VARIABLES], use_resource=True)
+
+
+def _images_and_labels(records, indices):
+  """Gathers records as uint8 images [n, 32, 32, 3] and int32 labels [n]."""
+  batch = tf.gather(records, indices)
+  labels = tf.cast(batch[:, 0], tf.int32)
+  planes = tf.reshape(batch[:, 1:], [-1, 3, RECORD_SIDE, RECORD_SIDE])
+  return tf.transpose(planes, [0, 2, 3, 1]), labels
+
+
+def shuffled_indices(positions, examples, seed):
+  """Which image stands at each position of the endless training sequence.
+
+  Positions e * examples ... (e + 1) * examples - 1 are a permutation of the
+  images, another one for every epoch e.
+
+  Args:
+    positions: int64 [n], 0 or above.
+    examples: number of images.
+    seed: integer; another seed gives other permutations.
+
+  Returns:
+    int64 [n], each 0 <= index < examples.
+  """
+  epochs = positions // examples
+  # The raw operation: the Python wrapper pads a [n, 2] seed wrongly.
+  seeds = tf.stack([tf.fill(tf.shape(epochs), tf.constant(seed, tf.int64)),
+                    epochs, tf.zeros_like(epochs)], axis=1)
+  return tf.raw_ops.RandomIndexShuffle(
+      index=positions % examples, seed=tf.cast(seeds, tf.int32),
+      max_index=tf.fill(tf.shape(epochs), tf.constant(examples - 1, tf.int64)))
+
+
+def distort(images, seed, step):
+  """The tutorial's distortions, in its order, on a whole batch.
+
+  Random crop, left-right flip, brightness, contrast and standardization; each
+  image draws its own numbers. As in the tutorial, nothing is clipped, so the
+  standardization undoes the brightness up to rounding.
+
+  Args:
+    images: uint8 [n, 32, 32, 3].
+    seed: integer.
+    step: int64 scalar; (seed, step) determines every number drawn.
+
+  Returns:
+    float32 [n, 24, 24, 3], mean 0 and variance 1 for each image.
+  """
+  size, count = IMAGE_SIZE, tf.shape(images)[0]
+  draws = tf.random.stateless_uniform(
+      [5, count], seed=tf.stack([tf.constant(seed, tf.int64), step]))
+  offsets = tf.cast(draws[:2] * (RECORD_SIDE - size + 1), tf.int32)
+  rows = offsets[0][:, tf.newaxis] + tf.range(size)
+  columns = offsets[1][:, tf.newaxis] + tf.range(size)
+  flip = (draws[2] < 0.5)[:, tf.newaxis]
+  columns = tf.where(tf.broadcast_to(flip, tf.shape(columns)),
+                     tf.reverse(columns, [1]), columns)
+
+  # One gather of pixels crops and flips.
+  pixels = (tf.range(count)[:, tf.newaxis] * RECORD_SIDE + rows) * RECORD_SIDE
+  pixels = pixels[:, :, tf.newaxis] + columns[:, tf.newaxis, :]
+  crops = tf.cast(tf.gather(tf.reshape(images, [-1, 3]), pixels), tf.float32)
+
+  def per_image(values):
+    return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
+
+  crops += per_image((2 * draws[3] - 1) * MAX_BRIGHTNESS_DELTA)
+  low, high = CONTRAST_RANGE
+  means = tf.reduce_mean(crops, [1, 2], keepdims=True)
+  crops = (crops - means) * per_image(low + (high - low) * draws[4]) + means
+  crops = tf.image.per_image_standardization(crops)
+  return tf.reshape(crops, [-1, size, size, 3])
+
+
+def distorted_inputs(data_dir, batch_size, seed, global_step):
+  """The training batch of a step: a pure function of (seed, global_step).
+
+  Args:
+    data_dir: folder of the six files, checked by verify.
+    batch_size: images in a batch.
+    seed: integer.
+    global_step: int64 scalar tensor.
+
+  Returns:
+    images: float32 [batch_size, 24, 24, 3].
+    labels: int32 [batch_size].
+  """
+  records = read_cifar10(data_files(data_dir, 'train_eval'))
+  examples = records.shape[0].value
+  step = tf.cast(global_step, tf.int64)
+  positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+  images, labels = _images_and_labels(
+      records, shuffled_indices(positions, examples, seed))
+  images = distort(images, seed, step)
+  images.set_shape([batch_size, None, None, None])
+  tf.summary.image('images', images)
+  return images, labels
+
+
+def inputs(eval_data, data_dir, batch_size, batch_number):
+  """Batch number 0, 1, ... of the images in file order; the last may be short.
+
+  Args:
+    eval_data: 'test', or 'train_eval' for the training images undistorted.
+    data_dir: folder of the six files, checked by verify.
+    batch_size: images in a batch.
+    batch_number: int64 scalar tensor; the batches past the end are empty.
+
+  Returns:
+    images: float32 [n, 24, 24, 3], n <= batch_size; central crops,
+      standardized.
+    labels: int32 [n].
+  """
+  records = read_cifar10(data_files(data_dir, eval_data))
+  examples = tf.constant(records.shape[0].value, tf.int64)
+  start = tf.minimum(batch_number * batch_size, examples)
+  indices = tf.range(start, tf.minimum(start + batch_size, examples))
+  images, labels = _images_and_labels(records, indices)
+  return central(images), labels
+
+
+def central(images):
+  """Central 24x24 crops of uint8 [n, 32, 32, 3], standardized, as float32."""
+  low = (RECORD_SIDE - IMAGE_SIZE) // 2
+  crops = images[:, low:low + IMAGE_SIZE, low:low + IMAGE_SIZE, :]
+  return tf.image.per_image_standardization(tf.cast(crops, tf.float32))

@@ -1,0 +1,334 @@
+"""Trains the CIFAR-10 network at any conv1 width; resumes where it stopped.
+
+  python cifar10_train.py --train_dir=runs/scratch_64 --conv1_channels=64
+
+The same command continues an interrupted run, bit for bit as if it had never
+stopped, and says so when the run is finished. Ctrl-C and SIGTERM save first.
+"""
+import datetime
+import fcntl
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+
+import cifar10
+import cifar10_input
+from cifar10_input import UserError
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+FLAGS = tf.app.flags.FLAGS
+tf.app.flags.DEFINE_string('train_dir', None,
+                           'Folder for checkpoints, events and run.json.')
+tf.app.flags.DEFINE_integer('conv1_channels', cifar10.CONV1_CHANNELS,
+                            'Width of the first layer.',
+                            lower_bound=1, upper_bound=4096)
+tf.app.flags.DEFINE_float('epochs', 128, 'Passes over the training images.',
+                          lower_bound=0, upper_bound=1e6)
+tf.app.flags.DEFINE_integer('max_steps', 0,
+                            'If above 0: steps, in place of --epochs.',
+                            lower_bound=0, upper_bound=10**9)
+tf.app.flags.DEFINE_float('learning_rate', cifar10.INITIAL_LEARNING_RATE,
+                          'First learning rate.', lower_bound=0)
+tf.app.flags.DEFINE_integer('seed', 0, 'Of weights, order and distortions.',
+                            lower_bound=0, upper_bound=2**31 - 1)
+tf.app.flags.DEFINE_integer('log_frequency', 100,
+                            'Steps between log lines and scalar summaries.',
+                            lower_bound=1)
+tf.app.flags.DEFINE_integer('histogram_frequency', 5000,
+                            'Steps between histograms; 0 for none.',
+                            lower_bound=0)
+tf.app.flags.DEFINE_integer('checkpoint_frequency', 1000,
+                            'Steps between checkpoints.', lower_bound=1)
+
+KEEP_CHECKPOINTS = 3
+
+
+def now():
+  return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
+
+
+class _LoggerHook(tf.train.SessionRunHook):
+  """Prints the tutorial's line, writes summaries, stops at a bad loss."""
+
+  def __init__(self, loss, learning_rate, step, last_step):
+    self._loss, self._learning_rate = loss, learning_rate
+    self._step, self._last_step = step, last_step
+    self._writer = tf.summary.FileWriter(FLAGS.train_dir)
+    self._scalars = tf.summary.merge_all()
+    self._histograms = tf.summary.merge_all('histograms')
+    self._start = None
+
+  def after_create_session(self, session, coord):
+    if self._step:  # TensorBoard then drops what the killed run had beyond.
+      self._writer.add_session_log(
+          tf.SessionLog(status=tf.SessionLog.START), self._step)
+    else:
+      self._writer.add_graph(session.graph)
+
+  def before_run(self, run_context):
+    fetches = {'loss': self._loss}
+    if self._step % FLAGS.log_frequency == 0:
+      fetches['scalars'] = self._scalars
+    every = FLAGS.histogram_frequency
+    if every and self._step % every == 0:
+      fetches['histograms'] = self._histograms
+    return tf.train.SessionRunArgs(fetches)
+
+  def after_run(self, run_context, run_values):
+    results = run_values.results
+    if not np.isfinite(results['loss']):
+      raise UserError(
+          'Loss is %s at step %d with learning rate %g; the last good '
+          'checkpoint in %s is kept, lower --learning_rate.' % (
+              results['loss'], self._step,
+              run_context.session.run(self._learning_rate), FLAGS.train_dir))
+    if 'scalars' in results:
+      self._writer.add_summary(results['scalars'], self._step)
+      self._log(results['loss'])
+    if 'histograms' in results:
+      self._writer.add_summary(results['histograms'], self._step)
+    self._step += 1
+
+  def _log(self, loss):
+    # The first interval has the graph's start in it, so it gives no rate.
+    speed = 'first step'
+    if self._start:
+      step, start = self._start
+      seconds = (time.time() - start) / (self._step - step)
+      left = datetime.timedelta(
+          seconds=round(seconds * (self._last_step - self._step)))
+      speed = '%.1f examples/sec; %.3f sec/batch; %s left' % (
+          FLAGS.batch_size / seconds, seconds, left)
+      self._writer.add_summary(
+          tf.Summary(value=[tf.Summary.Value(
+              tag='examples_per_second',
+              simple_value=FLAGS.batch_size / seconds)]), self._step)
+    self._start = self._step, time.time()
+    print('%s: step %d, loss = %.2f (%s)' % (
+        datetime.datetime.now(), self._step, loss, speed), flush=True)
+
+  def end(self, session):
+    self._writer.close()
+
+
+class _CheckpointHook(tf.train.SessionRunHook):
+  """Saves finite weights: at a cadence, at the end, and when told to stop."""
+
+  def __init__(self, saver, step, last_step):
+    self._saver, self._step, self._last_step = saver, step, last_step
+    self._finite = tf.reduce_all(tf.stack(
+        [tf.reduce_all(tf.is_finite(var)) for var in tf.global_variables()
+         if var.dtype.base_dtype.is_floating]))
+    self.signal = None
+
+  def begin(self):
+    for number in (signal.SIGINT, signal.SIGTERM):
+      signal.signal(number, self._told_to_stop)
+
+  def _told_to_stop(self, number, frame):
+    self.signal = number
+
+  def after_run(self, run_context, run_values):
+    self._step += 1
+    stop = self.signal is not None or self._step >= self._last_step
+    if stop or self._step % FLAGS.checkpoint_frequency == 0:
+      self._save(run_context.session)
+    if stop:
+      run_context.request_stop()
+
+  def _save(self, session):
+    if not session.run(self._finite):
+      raise UserError(
+          'A weight is not finite after step %d; the last good checkpoint in '
+          '%s is kept, lower --learning_rate.' % (self._step - 1,
+                                                  FLAGS.train_dir))
+    self._saver.save(session, os.path.join(FLAGS.train_dir, 'model.ckpt'),
+                     self._step, write_meta_graph=False)
+
+
+def hold(folder):
+  """Makes a folder this process's own until it ends; returns the open lock.
+
+  Raises:
+    UserError: another process holds it, or it cannot be made.
+  """
+  try:
+    os.makedirs(folder, exist_ok=True)
+    lock = open(os.path.join(folder, 'lock'), 'a+')
+  except OSError as error:
+    raise UserError('Folder %s cannot be used (%s); name another.' % (
+        folder, error.strerror))
+  try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError:
+    lock.seek(0)
+    raise UserError('Folder %s is in use by process %s; wait for it, or name '
+                    'another.' % (folder, lock.read().strip()))
+  lock.truncate(0)
+  lock.write('%d\n' % os.getpid())
+  lock.flush()
+  return lock
+
+
+def git_commit():
+  """Commit of these sources, '-dirty' if changed; None outside a checkout."""
+  try:
+    return subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
+        cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
+        capture_output=True, text=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
+
+
+def resume_point(folder, settings):
+  """The newest readable checkpoint made with the same settings.
+
+  Returns:
+    (path, step), or (None, 0) where no checkpoint was finished yet.
+
+  Raises:
+    UserError: all checkpoints are damaged, or made with other settings.
+  """
+  paths = cifar10.checkpoints(folder)
+  for path in paths:
+    try:
+      arrays, found = cifar10.read_checkpoint(path)
+    except UserError as error:
+      print(error, file=sys.stderr)
+      continue
+    for name in sorted(settings.keys() | found.keys()):
+      if settings.get(name) != found.get(name):
+        raise UserError(
+            'Folder %s was made with %s = %s, not %s; name another --train_dir '
+            'or use the same value.' % (folder, name, found.get(name),
+                                        settings.get(name)))
+    return path, int(arrays['global_step'])
+  if paths:
+    raise UserError('All %d checkpoints in %s are damaged; restore one, or '
+                    'name another --train_dir.' % (len(paths), folder))
+  return None, 0
+
+
+def given_flags():
+  """Name -> value of the flags that were given on the command line."""
+  return {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
+
+
+def record_run(settings, seconds=None):
+  """Writes run.json: at the start, and with the end and seconds at the end."""
+  path = os.path.join(FLAGS.train_dir, 'run.json')
+  try:
+    with open(path) as old:
+      run = json.load(old)
+    run['start'], run['seconds']
+  except (OSError, ValueError, KeyError, TypeError):
+    run = {'start': now(), 'seconds': 0}
+  run.update(
+      flags=given_flags(), settings=settings, seed=FLAGS.seed,
+      data_digest=settings['data_digest'],
+      versions={'python': platform.python_version(),
+                'tensorflow': tf.__version__, 'numpy': np.__version__})
+  commit = git_commit()
+  if commit:
+    run['git_commit'] = commit
+  if seconds is not None:
+    run['seconds'] = round(run['seconds'] + seconds, 1)
+    run['end'] = now()
+  cifar10.write_json(path, run)
+
+
+def train(conv1_channels, initial=None, **made):
+  """Trains to the last step, from scratch or from given weights.
+
+  Args:
+    conv1_channels: width of the first layer.
+    initial: name -> array for every trainable variable and its average, or
+      None to start from random weights.
+    **made: how the initial weights were made; goes with the checkpoint.
+
+  Returns:
+    Exit code: 0, or 128 + the signal that stopped it.
+  """
+  start = time.time()
+  if not FLAGS.train_dir:
+    raise UserError('--train_dir is missing; name a folder for the run.')
+  cifar10.maybe_download_and_extract()
+  examples, digest = cifar10_input.verify(
+      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  if examples < FLAGS.batch_size:
+    raise UserError('%s has %d training images, fewer than a batch of %d; '
+                    'lower --batch_size.' % (cifar10.data_folder(), examples,
+                                             FLAGS.batch_size))
+  steps_per_epoch = examples / FLAGS.batch_size
+  last_step = FLAGS.max_steps or int(np.ceil(FLAGS.epochs * steps_per_epoch))
+  settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
+                  batch_size=FLAGS.batch_size, data_digest=digest,
+                  learning_rate=FLAGS.learning_rate)
+  lock = hold(FLAGS.train_dir)
+  path, step = resume_point(FLAGS.train_dir, settings)
+  if step >= last_step:
+    print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step, last_step))
+    return 0
+
+  with tf.Graph().as_default():
+    tf.set_random_seed(FLAGS.seed)
+    global_step = tf.train.get_or_create_global_step()
+    images, labels = cifar10.distorted_inputs(FLAGS.seed)
+    logits = cifar10.inference(images, conv1_channels)
+    loss = cifar10.loss(logits, labels)
+    learning_rate = cifar10.learning_rate_decay(
+        FLAGS.learning_rate, global_step, steps_per_epoch)
+    train_op = cifar10.train(loss, global_step, learning_rate)
+    tf.get_variable(cifar10.SETTINGS, initializer=json.dumps(settings),
+                    trainable=False)
+
+    saver = tf.train.Saver(max_to_keep=KEEP_CHECKPOINTS,
+                           save_relative_paths=True)
+
+    def initialize(scaffold, session):
+      if path:
+        saver.restore(session, path)
+        saver.recover_last_checkpoints(
+            cifar10.checkpoints(FLAGS.train_dir)[::-1])
+      elif initial:
+        cifar10.assign(session, {var: initial[var.op.name]
+                                 for var in tf.global_variables()
+                                 if var.op.name in initial})
+
+    checkpoint_hook = _CheckpointHook(saver, step, last_step)
+    hooks = [_LoggerHook(loss, learning_rate, step, last_step),
+             checkpoint_hook]
+    record_run(settings)
+    scaffold = tf.train.Scaffold(init_fn=initialize, saver=saver)
+    with tf.train.MonitoredTrainingSession(
+        scaffold=scaffold, hooks=hooks, config=cifar10.session_config(),
+        save_checkpoint_steps=None, save_checkpoint_secs=None,
+        save_summaries_steps=None, save_summaries_secs=None,
+        log_step_count_steps=None) as session:
+      if path:
+        print('Continuing %s at step %d of %d.' % (path, step, last_step))
+      while not session.should_stop():
+        session.run(train_op)
+  record_run(settings, time.time() - start)
+  lock.close()
+  if checkpoint_hook.signal:
+    print('Stopped by signal %d and saved; the same command continues.' %
+          checkpoint_hook.signal)
+    return 128 + checkpoint_hook.signal
+  return 0
+
+
+def main(argv=None):
+  del argv
+  return train(FLAGS.conv1_channels)
+
+
+if __name__ == '__main__':
+  cifar10.run(main)
