@@ -6,24 +6,23 @@
   train_op = train(total_loss, global_step)
 
 At width 64: 1,068,298 parameters and 18,470,784 multiply-adds an image. Also
-here, because every script needs them: the shared flags, what a checkpoint of
-this network must hold, and how a fault becomes one sentence.
+here, because every script needs them: the shared flags, and how a fault becomes
+one sentence.
 """
-import json
+import collections
 import os
-import re
 import sys
-import tempfile
 
 import cifar10_input
 from cifar10_input import UserError
 
+from absl import app
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
 tf.enable_resource_variables()
-tf.logging.set_verbosity(tf.logging.ERROR)
 
 FLAGS = tf.app.flags.FLAGS
 tf.app.flags.DEFINE_string('data_dir', 'data',
@@ -47,11 +46,21 @@ NUM_EPOCHS_PER_DECAY = 350.0    # Epochs after which the learning rate decays.
 LEARNING_RATE_DECAY_FACTOR = 0.1
 INITIAL_LEARNING_RATE = 0.1
 WEIGHT_DECAY = 0.004            # Of local3 and local4.
+WARMUP = 0.05                   # Share of a linear schedule with a rising rate.
+
+Schedule = collections.namedtuple(
+    'Schedule', ['epochs', 'learning_rate', 'linear', 'momentum',
+                 'average_decay'])
+SCHEDULES = {
+    'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
+                          MOVING_AVERAGE_DECAY),
+    'fast': Schedule(45, 0.04, True, 0.9, 0.999),
+    'finetune': Schedule(20, 0.1, True, 0.0, 0.999),
+}
 
 LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
 
 AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
-SETTINGS = 'settings'                   # JSON with which a network was made.
 
 
 # ------------------------------------------------------------------ the data
@@ -209,6 +218,30 @@ def inference(images, conv1_channels=CONV1_CHANNELS):
                 False)
 
 
+def weight_shapes(conv1_channels):
+  """Name -> shape of every trainable variable at a width of conv1."""
+  shapes = {}
+  for name, kernel in [('conv1', [5, 5, 3, conv1_channels]),
+                       ('conv2', [5, 5, conv1_channels, 64]),
+                       ('local3', [2304, 384]), ('local4', [384, 192]),
+                       ('softmax_linear', [192, NUM_CLASSES])]:
+    shapes[name + '/weights'] = kernel
+    shapes[name + '/biases'] = kernel[-1:]
+  return shapes
+
+
+def cost(conv1_channels):
+  """(multiply-adds of one image, parameters) at a width of conv1."""
+  positions = {'conv1': 24 * 24, 'conv2': 12 * 12}
+  multiply_adds = parameters = 0
+  for name, shape in weight_shapes(conv1_channels).items():
+    size = int(np.prod(shape))
+    parameters += size
+    if name.endswith('/weights'):
+      multiply_adds += size * positions.get(name.split('/')[0], 1)
+  return multiply_adds, parameters
+
+
 def loss(logits, labels):
   """Mean cross-entropy plus weight decay.
 
@@ -238,33 +271,49 @@ def _add_loss_summaries(total_loss):
   return update
 
 
-def learning_rate_decay(initial_rate, global_step, steps_per_epoch):
-  """The tutorial's staircase: a tenth of the rate after every 350 epochs."""
-  return tf.train.exponential_decay(
-      initial_rate, global_step, int(steps_per_epoch * NUM_EPOCHS_PER_DECAY),
-      LEARNING_RATE_DECAY_FACTOR, staircase=True)
+def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
+  """The learning rate of a step.
+
+  Args:
+    global_step: integer scalar tensor.
+    schedule: a Schedule.
+    rate: its highest value.
+    steps_per_epoch: float.
+    last_step: the step after the last one, where a linear rate reaches 0.
+
+  Returns:
+    float32 scalar tensor.
+  """
+  if not schedule.linear:
+    return tf.train.exponential_decay(
+        rate, global_step, int(steps_per_epoch * NUM_EPOCHS_PER_DECAY),
+        LEARNING_RATE_DECAY_FACTOR, staircase=True)
+  step = tf.cast(global_step, tf.float32)
+  warmup = max(1.0, WARMUP * last_step)
+  return rate * tf.minimum((step + 1) / warmup,
+                           (last_step - step) / (last_step - warmup))
 
 
-def train(total_loss, global_step, learning_rate=None,
-          average_decay=MOVING_AVERAGE_DECAY):
+def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
+          momentum=0.0, average_decay=MOVING_AVERAGE_DECAY):
   """One step of gradient descent, then of the moving averages.
 
   Args:
     total_loss: float32 scalar from loss.
     global_step: int64 variable, incremented by the step.
-    learning_rate: float32 scalar tensor; by default the tutorial's schedule on
-      the full data set.
+    learning_rate: float32 scalar, as from learning_rate_at.
+    momentum: Nesterov's; 0 for plain gradient descent.
     average_decay: decay of the moving averages of the weights.
 
   Returns:
     The operation to run; it ends when the averages are updated.
   """
-  if learning_rate is None:
-    learning_rate = learning_rate_decay(
-        INITIAL_LEARNING_RATE, global_step,
-        NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN / FLAGS.batch_size)
   tf.summary.scalar('learning_rate', learning_rate)
-  optimizer = tf.train.GradientDescentOptimizer(learning_rate)
+  if momentum:
+    optimizer = tf.train.MomentumOptimizer(learning_rate, momentum,
+                                           use_nesterov=True)
+  else:
+    optimizer = tf.train.GradientDescentOptimizer(learning_rate)
   gradients = optimizer.compute_gradients(total_loss)
   apply_gradients = optimizer.apply_gradients(gradients, global_step)
   for gradient, var in gradients:
@@ -280,109 +329,7 @@ def train(total_loss, global_step, learning_rate=None,
     return tf.no_op(name='train')
 
 
-# ---------------------------------------------------------- what is on disk
-
-
-def weight_shapes(conv1_channels):
-  """Name -> shape of every trainable variable at a width of conv1."""
-  shapes = {}
-  for name, kernel in [('conv1', [5, 5, 3, conv1_channels]),
-                       ('conv2', [5, 5, conv1_channels, 64]),
-                       ('local3', [2304, 384]), ('local4', [384, 192]),
-                       ('softmax_linear', [192, NUM_CLASSES])]:
-    shapes[name + '/weights'] = kernel
-    shapes[name + '/biases'] = kernel[-1:]
-  return shapes
-
-
-def cost(conv1_channels):
-  """(multiply-adds of one image, parameters) at a width of conv1."""
-  positions = {'conv1': 24 * 24, 'conv2': 12 * 12}
-  multiply_adds = parameters = 0
-  for name, shape in weight_shapes(conv1_channels).items():
-    size = int(np.prod(shape))
-    parameters += size
-    if name.endswith('/weights'):
-      multiply_adds += size * positions.get(name.split('/')[0], 1)
-  return multiply_adds, parameters
-
-
-def checkpoints(folder):
-  """Prefixes of the finished checkpoints in a folder, newest first.
-
-  A checkpoint is finished when the folder's state file `checkpoint` lists it,
-  which is written last. Where that file is lost, every one found counts.
-
-  Raises:
-    UserError: the folder does not exist.
-  """
-  if not os.path.isdir(folder):
-    raise UserError('Folder %s does not exist; train a network into it first, '
-                    'or name another.' % folder)
-  steps = set()
-  try:
-    with open(os.path.join(folder, 'checkpoint')) as state:
-      steps.update(re.findall(r'model\.ckpt-(\d+)"', state.read()))
-  except (OSError, UnicodeDecodeError):
-    pass
-  if not steps:
-    for name in os.listdir(folder):
-      steps.update(re.findall(r'^model\.ckpt-(\d+)\.index$', name))
-  return [os.path.join(folder, 'model.ckpt-' + step)
-          for step in sorted(steps, key=int, reverse=True)]
-
-
-def read_checkpoint(path):
-  """Reads and checks every array of a checkpoint of this network.
-
-  Args:
-    path: prefix of the checkpoint, as from checkpoints.
-
-  Returns:
-    (arrays, settings): name -> NumPy array, and the dict with which the
-    network was made (empty if it was made by another program).
-
-  Raises:
-    UserError: a file is damaged (every array has a checksum), or holds
-      another network.
-  """
-  try:
-    reader = tf.train.load_checkpoint(path)
-    arrays = {name: np.asarray(reader.get_tensor(name))
-              for name in reader.get_variable_to_shape_map()}
-    settings = json.loads(arrays.pop(SETTINGS, np.asarray(b'{}')).item())
-    if not isinstance(settings, dict):
-      raise ValueError('settings are no dict')
-  except (tf.errors.OpError, ValueError, RuntimeError, TypeError) as error:
-    raise UserError('Checkpoint %s is damaged or incomplete (%s); remove its '
-                    'files, or restore them.' % (
-                        path, str(error).split('\n')[0]))
-  biases = arrays.get('conv1/biases')
-  width = biases.size if biases is not None else CONV1_CHANNELS
-  for name, shape in weight_shapes(width).items():
-    for variable in (name, name + AVERAGE):
-      if variable not in arrays:
-        raise UserError('Checkpoint %s lacks %s; name a checkpoint of this '
-                        'network, with its averages.' % (path, variable))
-      if list(arrays[variable].shape) != shape:
-        raise UserError('Checkpoint %s has %s of shape %s, expected %s; name a '
-                        'checkpoint of this network.' % (
-                            path, variable, list(arrays[variable].shape),
-                            shape))
-  return arrays, settings
-
-
-def newest_checkpoint(folder):
-  """(path, arrays, settings) of the newest checkpoint, as read_checkpoint.
-
-  Raises:
-    UserError: there is none, or it is damaged.
-  """
-  paths = checkpoints(folder)
-  if not paths:
-    raise UserError('Folder %s holds no finished checkpoint; train a network '
-                    'into it first, or name another.' % folder)
-  return (paths[0],) + read_checkpoint(paths[0])
+# ------------------------------------------------------------ for all scripts
 
 
 def assign(session, values):
@@ -396,23 +343,6 @@ def assign(session, values):
               {var.initial_value: value for var, value in values.items()})
 
 
-def write_json(path, value):
-  """Writes a dict as JSON: a temporary file beside it, then a rename."""
-  handle, name = tempfile.mkstemp(prefix='.', suffix='.part',
-                                  dir=os.path.dirname(path) or '.')
-  try:
-    with os.fdopen(handle, 'w') as part:
-      json.dump(value, part, indent=1, sort_keys=True)
-      part.write('\n')
-      part.flush()
-      os.fsync(part.fileno())
-    os.chmod(name, 0o644)
-    os.replace(name, path)
-  except BaseException:
-    os.unlink(name)
-    raise
-
-
 def session_config():
   """Uses a GPU where there is one, as much of its memory as needed."""
   return tf.ConfigProto(allow_soft_placement=True,
@@ -420,17 +350,30 @@ def session_config():
 
 
 def run(main):
-  """tf.app.run, where what the user can put right is one sentence, exit 1."""
+  """absl's app.run, where what the user can put right is one sentence.
+
+  Exit codes: 1 for a fault named by a UserError or by the system, 2 for a
+  flag that is wrong.
+  """
+  program = os.path.basename(sys.argv[0])
+
+  def refuse(error, code):
+    print('%s: %s' % (program, error), file=sys.stderr)
+    sys.exit(code)
+
+  def parse(argv):
+    try:
+      rest = FLAGS(argv)
+    except tf.app.flags.Error as error:
+      refuse('%s; see --help.' % error, 2)
+    if len(rest) > 1:
+      refuse('Unexpected argument %s; flags begin with --.' % rest[1], 2)
+    return rest
 
   def guarded(argv):
-    if len(argv) > 1:
-      print('%s: unexpected argument %s; flags begin with --' % (
-          os.path.basename(argv[0]), argv[1]), file=sys.stderr)
-      return 2
     try:
       return main(argv)
     except (UserError, OSError) as error:
-      print('%s: %s' % (os.path.basename(argv[0]), error), file=sys.stderr)
-      return 1
+      refuse(error, 1)
 
-  tf.app.run(guarded)
+  app.run(guarded, flags_parser=parse)

@@ -9,18 +9,18 @@ run that is stopped and resumed sees the very batches it would have seen.
 """
 import contextlib
 import hashlib
-import http.client
 import os
 import shutil
 import sys
 import tarfile
 import tempfile
-import urllib.request
 
 # Before TensorFlow's import: its start-up messages would bury ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import numpy as np
+from six.moves import http_client
+from six.moves import urllib
 import tensorflow.compat.v1 as tf
 
 IMAGE_SIZE = 24              # Side of the crop that the network sees.
@@ -127,7 +127,7 @@ def download(data_dir, url):
     archive = os.path.join(scratch, 'archive.part')
     try:
       _fetch(url, archive)
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http_client.HTTPException) as error:
       raise UserError('Download of %s failed: %s. %s' % (url, error, remedy))
     _check_archive(url, archive, remedy)
     _extract(archive, os.path.join(scratch, FOLDER))
@@ -219,7 +219,7 @@ def read_cifar10(filenames):
       collections=[tf.GraphKeys.LOCAL_VARIABLES], use_resource=True)
 
 
-def _images_and_labels(records, indices):
+def images_and_labels(records, indices):
   """Gathers records as uint8 images [n, 32, 32, 3] and int32 labels [n]."""
   batch = tf.gather(records, indices)
   labels = tf.cast(batch[:, 0], tf.int32)
@@ -308,7 +308,7 @@ def distorted_inputs(data_dir, batch_size, seed, global_step):
   examples = records.shape[0].value
   step = tf.cast(global_step, tf.int64)
   positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-  images, labels = _images_and_labels(
+  images, labels = images_and_labels(
       records, shuffled_indices(positions, examples, seed))
   images = distort(images, seed, step)
   images.set_shape([batch_size, None, None, None])
@@ -334,7 +334,7 @@ def inputs(eval_data, data_dir, batch_size, batch_number):
   examples = tf.constant(records.shape[0].value, tf.int64)
   start = tf.minimum(batch_number * batch_size, examples)
   indices = tf.range(start, tf.minimum(start + batch_size, examples))
-  images, labels = _images_and_labels(records, indices)
+  images, labels = images_and_labels(records, indices)
   return central(images), labels
 
 

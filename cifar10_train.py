@@ -6,7 +6,6 @@ The same command continues an interrupted run, bit for bit as if it had never
 stopped, and says so when the run is finished. Ctrl-C and SIGTERM save first.
 """
 import datetime
-import fcntl
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import time
 
+import checkpoint
 import cifar10
 import cifar10_input
 from cifar10_input import UserError
@@ -23,18 +23,22 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
+tf.app.flags.adopt_module_key_flags(cifar10)
 tf.app.flags.DEFINE_string('train_dir', None,
                            'Folder for checkpoints, events and run.json.')
 tf.app.flags.DEFINE_integer('conv1_channels', cifar10.CONV1_CHANNELS,
                             'Width of the first layer.',
                             lower_bound=1, upper_bound=4096)
-tf.app.flags.DEFINE_float('epochs', 128, 'Passes over the training images.',
+tf.app.flags.DEFINE_enum('schedule', 'published', sorted(cifar10.SCHEDULES),
+                         'Optimizer and learning rate; see README.')
+tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; '
+                          'by default as the schedule says.',
                           lower_bound=0, upper_bound=1e6)
 tf.app.flags.DEFINE_integer('max_steps', 0,
                             'If above 0: steps, in place of --epochs.',
                             lower_bound=0, upper_bound=10**9)
-tf.app.flags.DEFINE_float('learning_rate', cifar10.INITIAL_LEARNING_RATE,
-                          'First learning rate.', lower_bound=0)
+tf.app.flags.DEFINE_float('learning_rate', None, 'Highest learning rate; by '
+                          'default as the schedule says.', lower_bound=0)
 tf.app.flags.DEFINE_integer('seed', 0, 'Of weights, order and distortions.',
                             lower_bound=0, upper_bound=2**31 - 1)
 tf.app.flags.DEFINE_integer('log_frequency', 100,
@@ -152,30 +156,6 @@ class _CheckpointHook(tf.train.SessionRunHook):
                      self._step, write_meta_graph=False)
 
 
-def hold(folder):
-  """Makes a folder this process's own until it ends; returns the open lock.
-
-  Raises:
-    UserError: another process holds it, or it cannot be made.
-  """
-  try:
-    os.makedirs(folder, exist_ok=True)
-    lock = open(os.path.join(folder, 'lock'), 'a+')
-  except OSError as error:
-    raise UserError('Folder %s cannot be used (%s); name another.' % (
-        folder, error.strerror))
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError:
-    lock.seek(0)
-    raise UserError('Folder %s is in use by process %s; wait for it, or name '
-                    'another.' % (folder, lock.read().strip()))
-  lock.truncate(0)
-  lock.write('%d\n' % os.getpid())
-  lock.flush()
-  return lock
-
-
 def git_commit():
   """Commit of these sources, '-dirty' if changed; None outside a checkout."""
   try:
@@ -196,19 +176,14 @@ def resume_point(folder, settings):
   Raises:
     UserError: all checkpoints are damaged, or made with other settings.
   """
-  paths = cifar10.checkpoints(folder)
+  paths = checkpoint.finished(folder)
   for path in paths:
     try:
-      arrays, found = cifar10.read_checkpoint(path)
+      arrays, found = checkpoint.read(path)
     except UserError as error:
       print(error, file=sys.stderr)
       continue
-    for name in sorted(settings.keys() | found.keys()):
-      if settings.get(name) != found.get(name):
-        raise UserError(
-            'Folder %s was made with %s = %s, not %s; name another --train_dir '
-            'or use the same value.' % (folder, name, found.get(name),
-                                        settings.get(name)))
+    checkpoint.require_same(folder, found, settings)
     return path, int(arrays['global_step'])
   if paths:
     raise UserError('All %d checkpoints in %s are damaged; restore one, or '
@@ -241,7 +216,7 @@ def record_run(settings, seconds=None):
   if seconds is not None:
     run['seconds'] = round(run['seconds'] + seconds, 1)
     run['end'] = now()
-  cifar10.write_json(path, run)
+  checkpoint.write_json(path, run)
 
 
 def train(conv1_channels, initial=None, **made):
@@ -267,11 +242,17 @@ def train(conv1_channels, initial=None, **made):
                     'lower --batch_size.' % (cifar10.data_folder(), examples,
                                              FLAGS.batch_size))
   steps_per_epoch = examples / FLAGS.batch_size
-  last_step = FLAGS.max_steps or int(np.ceil(FLAGS.epochs * steps_per_epoch))
+  schedule = cifar10.SCHEDULES[FLAGS.schedule]
+  epochs = schedule.epochs if FLAGS.epochs is None else FLAGS.epochs
+  last_step = FLAGS.max_steps or int(np.ceil(epochs * steps_per_epoch))
+  rate = FLAGS.learning_rate
+  rate = schedule.learning_rate if rate is None else rate
   settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
                   batch_size=FLAGS.batch_size, data_digest=digest,
-                  learning_rate=FLAGS.learning_rate)
-  lock = hold(FLAGS.train_dir)
+                  schedule=FLAGS.schedule, learning_rate=rate)
+  if schedule.linear:
+    settings['last_step'] = last_step   # The rate at every step depends on it.
+  lock = checkpoint.hold(FLAGS.train_dir)
   path, step = resume_point(FLAGS.train_dir, settings)
   if step >= last_step:
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step, last_step))
@@ -283,10 +264,11 @@ def train(conv1_channels, initial=None, **made):
     images, labels = cifar10.distorted_inputs(FLAGS.seed)
     logits = cifar10.inference(images, conv1_channels)
     loss = cifar10.loss(logits, labels)
-    learning_rate = cifar10.learning_rate_decay(
-        FLAGS.learning_rate, global_step, steps_per_epoch)
-    train_op = cifar10.train(loss, global_step, learning_rate)
-    tf.get_variable(cifar10.SETTINGS, initializer=json.dumps(settings),
+    learning_rate = cifar10.learning_rate_at(
+        global_step, schedule, rate, steps_per_epoch, last_step)
+    train_op = cifar10.train(loss, global_step, learning_rate,
+                             schedule.momentum, schedule.average_decay)
+    tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(settings),
                     trainable=False)
 
     saver = tf.train.Saver(max_to_keep=KEEP_CHECKPOINTS,
@@ -296,7 +278,7 @@ def train(conv1_channels, initial=None, **made):
       if path:
         saver.restore(session, path)
         saver.recover_last_checkpoints(
-            cifar10.checkpoints(FLAGS.train_dir)[::-1])
+            checkpoint.finished(FLAGS.train_dir)[::-1])
       elif initial:
         cifar10.assign(session, {var: initial[var.op.name]
                                  for var in tf.global_variables()

@@ -1,0 +1,145 @@
+"""Makes the table of a sweep from its eval.json files.
+
+  python results/report.py runs --published=results/published.csv
+
+Prints Markdown, a row for each width and a column for each mode, and writes the
+same as table.csv into the folder. Cells are top-1 / top-5 in percent on the
+test images, the mean over seeds; "± sd (n)" where there are several seeds.
+"""
+import argparse
+import collections
+import csv
+import glob
+import json
+import os
+import statistics
+import sys
+
+COLUMNS = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'n',
+           'top1_mean', 'top1_sd', 'top5_mean', 'top5_sd', 'published_top1',
+           'published_top5']
+RECONSTRUCTIONS = ['', 'none', 'scale', 'full', 'network']
+CRITERIA = ['scratch', 'thinet', 'thinet_kept', 'least_squares', 'l1', 'random']
+
+
+def read_cell(path):
+  """The mode and the results of one eval.json.
+
+  Returns:
+    ((width, criterion, reconstruction, fine_tuned), top1, top5), or None where
+    the file is of other images or weights than the table's.
+
+  Raises:
+    ValueError: the file is cut or lacks a key; the text names it.
+  """
+  try:
+    with open(path) as source:
+      result = json.load(source)
+    if (result['split'], result['weights']) != ('test', 'averaged'):
+      return None
+    mode = (int(result['conv1_channels']), result.get('criterion', 'scratch'),
+            result.get('reconstruction', ''),
+            'yes' if result.get('fine_tuned') else 'no')
+    return mode, float(result['top1']), float(result['top5'])
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError('%s is left out, it cannot be read (%s: %s); evaluate '
+                     'again.' % (path, type(error).__name__, error))
+
+
+def read_published(path):
+  """(width, criterion, reconstruction, fine_tuned) -> (top1, top5)."""
+  published = {}
+  with open(path, newline='') as source:
+    for row in csv.DictReader(source):
+      mode = row['reconstruction']
+      key = (('scratch', '', 'no') if mode == 'scratch' else
+             ('thinet', mode, row['fine_tuned']))
+      published[(int(row['conv1_channels']),) + key] = (
+          float(row['top1']), float(row['top5']))
+  return published
+
+
+def rows(cells, published):
+  """The table's rows as dicts, from (mode, top1, top5) cells."""
+  groups = collections.defaultdict(list)
+  for mode, top1, top5 in cells:
+    groups[mode].append((top1, top5))
+  result = []
+  for mode in sorted(groups, key=lambda mode: (
+      -mode[0], CRITERIA.index(mode[1]), RECONSTRUCTIONS.index(mode[2]),
+      mode[3])):
+    row = dict(zip(COLUMNS, mode), n=len(groups[mode]))
+    for name, values in zip(('top1', 'top5'), zip(*groups[mode])):
+      row[name + '_mean'] = round(statistics.mean(values), 3)
+      if len(values) > 1:
+        row[name + '_sd'] = round(statistics.stdev(values), 3)
+    if mode in published:
+      row['published_top1'], row['published_top5'] = published[mode]
+    result.append(row)
+  return result
+
+
+def markdown(table):
+  """The table as Markdown: widths down, modes across."""
+
+  def heading(row):
+    if row['criterion'] == 'scratch':
+      return 'scratch'
+    return '%s, %s%s' % (row['criterion'], row['reconstruction'],
+                         ', fine-tuned' if row['fine_tuned'] == 'yes' else '')
+
+  def cell(row):
+    text = '%.2f / %.2f' % (row['top1_mean'], row['top5_mean'])
+    if row['n'] > 1:
+      text = '%.2f ± %.2f / %.2f ± %.2f (%d)' % (
+          row['top1_mean'], row['top1_sd'], row['top5_mean'], row['top5_sd'],
+          row['n'])
+    if 'published_top1' in row:
+      text += '<br>*%.2f / %.2f*' % (row['published_top1'],
+                                     row['published_top5'])
+    return text
+
+  headings = list(dict.fromkeys(heading(row) for row in sorted(
+      table, key=lambda row: (CRITERIA.index(row['criterion']),
+                              RECONSTRUCTIONS.index(row['reconstruction']),
+                              row['fine_tuned']))))
+  cells = {(row['conv1_channels'], heading(row)): cell(row) for row in table}
+  lines = [['conv1'] + headings, ['---:'] * (len(headings) + 1)]
+  for width in sorted({width for width, _ in cells}, reverse=True):
+    lines.append([str(width)] + [cells.get((width, name), '')
+                                 for name in headings])
+  return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('folder', help='folder of the sweep')
+  parser.add_argument('--published', help='CSV of published results to add')
+  arguments = parser.parse_args()
+  if not os.path.isdir(arguments.folder):
+    sys.exit('Folder %s does not exist; run ./run_experiments.sh first.' %
+             arguments.folder)
+  cells = []
+  for path in sorted(glob.glob(os.path.join(
+      glob.escape(arguments.folder), '**', 'eval.json'), recursive=True)):
+    try:
+      cells.append(read_cell(path))
+    except ValueError as error:
+      print(error, file=sys.stderr)
+  published = (read_published(arguments.published) if arguments.published
+               else {})
+  table = rows(filter(None, cells), published)
+  if not table:
+    sys.exit('Folder %s holds no eval.json; run ./run_experiments.sh first.' %
+             arguments.folder)
+  target = os.path.join(arguments.folder, 'table.csv')
+  with open(target + '.part', 'w', newline='') as part:
+    writer = csv.DictWriter(part, COLUMNS, lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(table)
+  os.replace(target + '.part', target)
+  print(markdown(table))
+
+
+if __name__ == '__main__':
+  main()
