@@ -32,6 +32,12 @@ tf.app.flags.DEFINE_string('data_url', cifar10_input.DATA_URL,
                            'Where to download the archive from.')
 tf.app.flags.DEFINE_integer('batch_size', 128, 'Images in a batch.',
                             lower_bound=1, upper_bound=50000)
+tf.app.flags.DEFINE_string('checkpoint_dir', None,
+                           'Folder whose newest checkpoint is read.')
+tf.app.flags.DEFINE_integer('conv1_channels', None, 'Width of the first layer.',
+                            lower_bound=1, upper_bound=4096)
+tf.app.flags.DEFINE_integer('seed', 0, 'Of everything that is random.',
+                            lower_bound=0, upper_bound=2**31 - 1)
 
 IMAGE_SIZE = cifar10_input.IMAGE_SIZE
 NUM_CLASSES = cifar10_input.NUM_CLASSES
@@ -366,6 +372,13 @@ def run(main):
       rest = FLAGS(argv)
     except tf.app.flags.Error as error:
       refuse('%s; see --help.' % error, 2)
+    # The scripts share definitions, but none takes a flag that it ignores.
+    key = {flag.name for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
+    ours = {flag.name for module, flags in FLAGS.flags_by_module_dict().items()
+            if not module.startswith('absl') for flag in flags}
+    for name in sorted(ours - key):
+      if FLAGS[name].present:
+        refuse('Flag --%s is not for this script; see --help.' % name, 2)
     if len(rest) > 1:
       refuse('Unexpected argument %s; flags begin with --.' % rest[1], 2)
     return rest

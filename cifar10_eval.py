@@ -20,9 +20,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
-tf.app.flags.adopt_module_key_flags(cifar10)
-tf.app.flags.DEFINE_string('checkpoint_dir', None,
-                           'Folder whose newest checkpoint is evaluated.')
+for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir'):
+  tf.app.flags.declare_key_flag(_name)
 tf.app.flags.DEFINE_enum('eval_data', 'test', ['test', 'train_eval'],
                          'The test images, or the training images undistorted.')
 tf.app.flags.DEFINE_enum('weights', 'averaged', ['averaged', 'raw'],

@@ -23,13 +23,11 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
-tf.app.flags.adopt_module_key_flags(cifar10)
+for _name in ('data_dir', 'data_url', 'batch_size', 'conv1_channels', 'seed'):
+  tf.app.flags.declare_key_flag(_name)
 tf.app.flags.DEFINE_string('train_dir', None,
                            'Folder for checkpoints, events and run.json.')
-tf.app.flags.DEFINE_integer('conv1_channels', cifar10.CONV1_CHANNELS,
-                            'Width of the first layer.',
-                            lower_bound=1, upper_bound=4096)
-tf.app.flags.DEFINE_enum('schedule', 'published', sorted(cifar10.SCHEDULES),
+tf.app.flags.DEFINE_enum('schedule', 'published', ['published', 'fast'],
                          'Optimizer and learning rate; see README.')
 tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; '
                           'by default as the schedule says.',
@@ -39,8 +37,6 @@ tf.app.flags.DEFINE_integer('max_steps', 0,
                             lower_bound=0, upper_bound=10**9)
 tf.app.flags.DEFINE_float('learning_rate', None, 'Highest learning rate; by '
                           'default as the schedule says.', lower_bound=0)
-tf.app.flags.DEFINE_integer('seed', 0, 'Of weights, order and distortions.',
-                            lower_bound=0, upper_bound=2**31 - 1)
 tf.app.flags.DEFINE_integer('log_frequency', 100,
                             'Steps between log lines and scalar summaries.',
                             lower_bound=1)
@@ -219,10 +215,11 @@ def record_run(settings, seconds=None):
   checkpoint.write_json(path, run)
 
 
-def train(conv1_channels, initial=None, **made):
+def train(schedule, conv1_channels, initial=None, **made):
   """Trains to the last step, from scratch or from given weights.
 
   Args:
+    schedule: key of cifar10.SCHEDULES.
     conv1_channels: width of the first layer.
     initial: name -> array for every trainable variable and its average, or
       None to start from random weights.
@@ -242,15 +239,15 @@ def train(conv1_channels, initial=None, **made):
                     'lower --batch_size.' % (cifar10.data_folder(), examples,
                                              FLAGS.batch_size))
   steps_per_epoch = examples / FLAGS.batch_size
-  schedule = cifar10.SCHEDULES[FLAGS.schedule]
-  epochs = schedule.epochs if FLAGS.epochs is None else FLAGS.epochs
+  plan = cifar10.SCHEDULES[schedule]
+  epochs = plan.epochs if FLAGS.epochs is None else FLAGS.epochs
   last_step = FLAGS.max_steps or int(np.ceil(epochs * steps_per_epoch))
   rate = FLAGS.learning_rate
-  rate = schedule.learning_rate if rate is None else rate
+  rate = plan.learning_rate if rate is None else rate
   settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
                   batch_size=FLAGS.batch_size, data_digest=digest,
-                  schedule=FLAGS.schedule, learning_rate=rate)
-  if schedule.linear:
+                  schedule=schedule, learning_rate=rate)
+  if plan.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
   lock = checkpoint.hold(FLAGS.train_dir)
   path, step = resume_point(FLAGS.train_dir, settings)
@@ -265,9 +262,9 @@ def train(conv1_channels, initial=None, **made):
     logits = cifar10.inference(images, conv1_channels)
     loss = cifar10.loss(logits, labels)
     learning_rate = cifar10.learning_rate_at(
-        global_step, schedule, rate, steps_per_epoch, last_step)
+        global_step, plan, rate, steps_per_epoch, last_step)
     train_op = cifar10.train(loss, global_step, learning_rate,
-                             schedule.momentum, schedule.average_decay)
+                             plan.momentum, plan.average_decay)
     tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(settings),
                     trainable=False)
 
@@ -309,7 +306,7 @@ def train(conv1_channels, initial=None, **made):
 
 def main(argv=None):
   del argv
-  return train(FLAGS.conv1_channels)
+  return train(FLAGS.schedule, FLAGS.conv1_channels or cifar10.CONV1_CHANNELS)
 
 
 if __name__ == '__main__':

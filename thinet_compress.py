@@ -21,11 +21,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
-tf.app.flags.adopt_module_key_flags(cifar10)
-tf.app.flags.DEFINE_string('checkpoint_dir', None,
-                           'Folder of the trained network.')
+for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
+              'conv1_channels', 'seed'):
+  tf.app.flags.declare_key_flag(_name)
 tf.app.flags.DEFINE_string('output_dir', None, 'Folder for the slim network.')
-tf.app.flags.DEFINE_integer('conv1_channels', None, 'Channels to keep.')
 tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale'],
                          'What makes up for the removed channels.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
@@ -33,8 +32,6 @@ tf.app.flags.DEFINE_integer('num_images', 50000,
 tf.app.flags.DEFINE_integer('locations_per_image', 10,
                             'Positions of conv2 to sample in an image.',
                             lower_bound=1, upper_bound=144)
-tf.app.flags.DEFINE_integer('seed', 0, 'Of the sampling.',
-                            lower_bound=0, upper_bound=2**31 - 1)
 
 CHECK_SHARE = 10    # A tenth of each batch measures the error; the rest fits.
 

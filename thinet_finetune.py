@@ -13,9 +13,10 @@ from cifar10_input import UserError
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
-tf.app.flags.adopt_module_key_flags(cifar10_train)
-tf.app.flags.DEFINE_string('checkpoint_dir', None,
-                           'Folder of the slim network.')
+for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
+              'train_dir', 'epochs', 'max_steps', 'learning_rate', 'log_frequency',
+              'histogram_frequency', 'checkpoint_frequency'):
+  tf.app.flags.declare_key_flag(_name)
 
 
 def finetune():
@@ -30,7 +31,7 @@ def finetune():
                               for name, value in averages.items()})
   made = {name: parent[name] for name in ('criterion', 'reconstruction')
           if name in parent}
-  return cifar10_train.train(arrays['conv1/biases'].size, initial,
+  return cifar10_train.train('finetune', arrays['conv1/biases'].size, initial,
                              parent=parent, fine_tuned=True, **made)
 
 
@@ -40,6 +41,4 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-  del FLAGS.conv1_channels   # The width is the checkpoint's.
-  FLAGS.set_default('schedule', 'finetune')
   cifar10.run(main)
