@@ -271,9 +271,9 @@ def _add_loss_summaries(total_loss):
   losses = tf.get_collection('losses') + [total_loss]
   update = averages.apply(losses)
   for each in losses:
-    tf.summary.scalar(each.op.name + '_raw', each)
+    tf.summary.scalar('losses_raw/' + each.op.name, each)
     with tf.control_dependencies([update]):
-      tf.summary.scalar(each.op.name, averages.average(each))
+      tf.summary.scalar('losses/' + each.op.name, averages.average(each))
   return update
 
 

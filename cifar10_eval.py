@@ -16,7 +16,6 @@ import cifar10
 import cifar10_input
 from cifar10_input import UserError
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
@@ -32,11 +31,12 @@ tf.app.flags.DEFINE_integer('eval_interval_secs', 0,
                             lower_bound=0)
 
 
-def eval_once(arrays, eval_data, weights):
+def eval_once(arrays, examples, eval_data, weights):
   """Counts the images that a network gets right.
 
   Args:
     arrays: name -> array of a checkpoint, as from checkpoint.read.
+    examples: number of images there are.
     eval_data: 'test' or 'train_eval'.
     weights: 'averaged' or 'raw'.
 
@@ -55,12 +55,10 @@ def eval_once(arrays, eval_data, weights):
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + suffix]
                                for var in tf.trainable_variables()})
-      counts, number = np.zeros(3, np.int64), 0
-      while True:
-        found = session.run(hits, {batch: number})
-        counts, number = counts + found, number + 1
-        if found[2] < FLAGS.batch_size:
-          return tuple(int(count) for count in counts)
+      batches = -(-examples // FLAGS.batch_size)
+      counts = sum(session.run(hits, {batch: number})
+                   for number in range(batches))
+      return tuple(int(count) for count in counts)
 
 
 def report(folder, path, arrays, settings, counts):
@@ -96,7 +94,7 @@ def evaluate():
     raise UserError('--checkpoint_dir is missing; name the folder of a '
                     'checkpoint.')
   cifar10.maybe_download_and_extract()
-  cifar10_input.verify(
+  examples, _ = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), FLAGS.eval_data))
   seen = None
   while True:
@@ -104,7 +102,7 @@ def evaluate():
       path, arrays, settings = checkpoint.read_newest(folder)
       if path != seen:
         report(folder, path, arrays, settings,
-               eval_once(arrays, FLAGS.eval_data, FLAGS.weights))
+               eval_once(arrays, examples, FLAGS.eval_data, FLAGS.weights))
         seen = path
     except UserError as error:
       if not FLAGS.eval_interval_secs:

@@ -323,7 +323,7 @@ def inputs(eval_data, data_dir, batch_size, batch_number):
     eval_data: 'test', or 'train_eval' for the training images undistorted.
     data_dir: folder of the six files, checked by verify.
     batch_size: images in a batch.
-    batch_number: int64 scalar tensor; the batches past the end are empty.
+    batch_number: int64 scalar tensor; the batches past the last are empty.
 
   Returns:
     images: float32 [n, 24, 24, 3], n <= batch_size; central crops,

@@ -137,7 +137,7 @@ def parent_network():
     UserError: a flag or the checkpoint does not do.
   """
   for name in ('checkpoint_dir', 'output_dir', 'conv1_channels'):
-    if FLAGS[name].value is None:
+    if not FLAGS[name].value:
       raise UserError('--%s is missing; see --help.' % name)
   path, arrays, settings = checkpoint.read_newest(FLAGS.checkpoint_dir)
   width = arrays['conv1/biases'].size

@@ -1,0 +1,64 @@
+"""What the tests share: drawn data, a small trained network, real processes."""
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path[:0] = [ROOT, os.path.join(ROOT, 'results'), os.path.dirname(__file__)]
+
+import cifar10
+import cifar10_train
+import demo_data
+from absl.testing import flagsaver
+
+cifar10.FLAGS(['tests'])
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory):
+  """Drawn data: 500 training and 100 test images."""
+  folder = tmp_path_factory.mktemp('data')
+  demo_data.write(str(folder), images_per_file=100)
+  return str(folder)
+
+
+@pytest.fixture
+def flags():
+  """Sets flags for one test: flags(seed=3)."""
+  with flagsaver.flagsaver():
+    def put(**values):
+      for name, value in values.items():
+        setattr(cifar10.FLAGS, name, value)
+    yield put
+
+
+@pytest.fixture(scope='session')
+def trained(data_dir, tmp_path_factory):
+  """Folder of a 12-channel network after 30 steps of 50 images."""
+  folder = str(tmp_path_factory.mktemp('runs') / 'trained')
+  with flagsaver.flagsaver(data_dir=data_dir, train_dir=folder, max_steps=30,
+                           batch_size=50, checkpoint_frequency=10):
+    assert cifar10_train.train('published', 12) == 0
+  return folder
+
+
+def start(script, *flags, **environment):
+  """Starts a script of the suite as a process of its own."""
+  return subprocess.Popen(
+      [sys.executable, os.path.join(ROOT, script)] + list(flags),
+      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      env=dict(os.environ, PYTHONUNBUFFERED='1', **environment))
+
+
+def run(script, *flags, **environment):
+  """Runs a script to its end; returns (exit code, output, errors).
+
+  TensorFlow's own start-up lines are left out of the errors.
+  """
+  process = start(script, *flags, **environment)
+  output, errors = process.communicate()
+  return process.returncode, output, '\n'.join(
+      line for line in errors.splitlines()
+      if not line.startswith(('I0000', 'E0000', 'WARNING: All log')))

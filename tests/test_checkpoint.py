@@ -1,0 +1,121 @@
+"""Checkpoints that were cut, changed or taken from elsewhere; the lock."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import checkpoint
+import cifar10
+import conftest
+import numpy as np
+import pytest
+from cifar10_input import UserError
+
+
+def network(width):
+  generator = np.random.default_rng(width)
+  arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
+            for name, shape in cifar10.weight_shapes(width).items()
+            for suffix in ('', cifar10.AVERAGE)}
+  return dict(arrays, global_step=np.int64(7))
+
+
+def test_what_is_saved_is_read_back_also_from_another_place(tmp_path):
+  arrays, settings = network(5), {'seed': 3, 'parent': {'kept': [1, 2]}}
+  os.mkdir(tmp_path / 'here')
+  checkpoint.save(str(tmp_path / 'here'), arrays, settings)
+  shutil.move(tmp_path / 'here', tmp_path / 'there')
+  path, found, how = checkpoint.read_newest(str(tmp_path / 'there'))
+  assert path == str(tmp_path / 'there' / 'model.ckpt-0') and how == settings
+  assert found.keys() == arrays.keys()
+  for name, value in arrays.items():
+    assert found[name].dtype == value.dtype
+    assert found[name].tobytes() == value.tobytes()
+
+
+@pytest.mark.parametrize('part', ['index', 'data-00000-of-00001'])
+@pytest.mark.parametrize('damage', ['cut', 'flip', 'empty', 'missing'])
+def test_damage_is_noticed_and_named(tmp_path, part, damage):
+  checkpoint.save(str(tmp_path), network(5), {})
+  path = tmp_path / ('model.ckpt-0.' + part)
+  content = bytearray(path.read_bytes())
+  if damage == 'flip':
+    content[len(content) // 3] ^= 16
+  path.write_bytes({'cut': content[:len(content) // 2], 'flip': content,
+                    'empty': b'', 'missing': b''}[damage])
+  if damage == 'missing':
+    path.unlink()
+  with pytest.raises(UserError, match='damaged or incomplete') as fault:
+    checkpoint.read_newest(str(tmp_path))
+  assert str(tmp_path / 'model.ckpt-0') in str(fault.value)
+
+
+def drop_bias(arrays):
+  del arrays['local3/biases']
+
+def drop_average(arrays):
+  del arrays['conv2/weights' + cifar10.AVERAGE]
+
+def reshape(arrays):
+  arrays['conv2/weights'] = np.zeros([5, 5, 6, 64], np.float32)
+
+def drop_all(arrays):
+  arrays.clear()
+  arrays['x'] = np.float32(0)
+
+@pytest.mark.parametrize('change, words', [
+    (drop_bias, 'lacks local3/biases'),
+    (drop_average, 'lacks conv2/weights/ExponentialMovingAverage'),
+    (reshape, r'conv2/weights of shape \[5, 5, 6, 64\], expected '
+              r'\[5, 5, 5, 64\]'),
+    (drop_all, 'lacks conv1/weights')])
+def test_another_network_is_refused(tmp_path, change, words):
+  arrays = network(5)
+  change(arrays)
+  checkpoint.save(str(tmp_path), arrays, {})
+  with pytest.raises(UserError, match=words):
+    checkpoint.read_newest(str(tmp_path))
+
+
+def test_folders_without_checkpoint(tmp_path):
+  with pytest.raises(UserError, match='does not exist'):
+    checkpoint.read_newest(str(tmp_path / 'none'))
+  with pytest.raises(UserError, match='holds no finished checkpoint'):
+    checkpoint.read_newest(str(tmp_path))
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+  path = tmp_path / 'x.json'
+  checkpoint.write_json(str(path), {'b': [1, 2], 'a': {'c': 'ä'}})
+  assert json.loads(path.read_text()) == {'b': [1, 2], 'a': {'c': 'ä'}}
+  with pytest.raises(TypeError):
+    checkpoint.write_json(str(path), {'b': object()})
+  assert json.loads(path.read_text())['b'] == [1, 2]
+  assert os.listdir(tmp_path) == ['x.json']
+
+
+def test_one_holder_at_a_time_and_the_dead_do_not_hold(tmp_path):
+  code = ('import sys; sys.path.insert(0, %r); import checkpoint; '
+          'lock = checkpoint.hold(%r); print("held", flush=True); input()' % (
+              conftest.ROOT, str(tmp_path)))
+  holder = subprocess.Popen([sys.executable, '-c', code], text=True,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+  assert holder.stdout.readline() == 'held\n'
+  with pytest.raises(UserError, match='in use by process %d;' % holder.pid):
+    checkpoint.hold(str(tmp_path))
+  holder.kill()
+  holder.communicate()
+  checkpoint.hold(str(tmp_path)).close()
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(UserError, match='cannot be used'):
+    checkpoint.hold(str(tmp_path / 'file'))
+
+
+def test_other_settings_are_refused_with_both_values():
+  checkpoint.require_same('f', {'seed': 1}, {'seed': 1})
+  with pytest.raises(UserError, match='f was made with seed = 1, not 2'):
+    checkpoint.require_same('f', {'seed': 1}, {'seed': 2})
+  with pytest.raises(UserError, match='schedule = fast, not None'):
+    checkpoint.require_same('f', {'seed': 1, 'schedule': 'fast'}, {'seed': 1})

@@ -1,0 +1,185 @@
+"""The network against counts by hand and TensorFlow's own operations."""
+import cifar10
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+WIDTHS = [64, 48, 32, 24, 16, 8]
+
+
+@pytest.mark.parametrize('width', WIDTHS)
+def test_parameters_and_multiply_adds(width):
+  with tf.Graph().as_default():
+    logits = cifar10.inference(tf.zeros([3, 24, 24, 3]), width)
+    assert logits.shape.as_list() == [3, 10]
+    shapes = {var.op.name: var.shape.as_list()
+              for var in tf.trainable_variables()}
+  assert shapes == cifar10.weight_shapes(width)
+  parameters = sum(int(np.prod(shape)) for shape in shapes.values())
+  assert parameters == 1068298 - 1676 * (64 - width)
+  multiply_adds = (576 * 75 * width + 144 * 25 * width * 64 + 2304 * 384 +
+                   384 * 192 + 192 * 10)
+  assert cifar10.cost(width) == (multiply_adds, parameters)
+  if width == 64:
+    assert multiply_adds == 18470784
+
+
+def test_loss_at_step_0_is_ln_10_and_the_weight_decay():
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(0)
+    images = tf.random_normal([128, 24, 24, 3])
+    loss = cifar10.loss(cifar10.inference(images),
+                        tf.range(128) % 10)
+    session.run(tf.global_variables_initializer())
+    assert abs(session.run(loss) - 4.68) < 0.02
+
+
+def brute_force_lrn(x):
+  """The definition, channel by channel, in float64."""
+  y = np.empty_like(x, np.float64)
+  for c in range(x.shape[-1]):
+    near = x[..., max(0, c - 4):c + 5].astype(np.float64)
+    y[..., c] = x[..., c] / (1 + 0.001 / 9 * (near ** 2).sum(-1)) ** 0.75
+  return y
+
+
+@pytest.mark.parametrize('width', WIDTHS + [1, 5])
+@pytest.mark.parametrize('size', [1.0, 100.0])
+def test_lrn_equals_tf_nn_lrn_in_value_and_gradient(width, size):
+  generator = np.random.default_rng(width)
+  x = (size * generator.normal(size=[2, 3, 3, width])).astype(np.float32)
+  g = generator.normal(size=x.shape).astype(np.float32)
+  with tf.Graph().as_default(), tf.Session() as session:
+    source = tf.constant(x)
+    both = [cifar10.local_response_normalization(source),
+            tf.nn.lrn(source, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)]
+    ours, theirs, our_gradient, their_gradient = session.run(
+        both + [tf.gradients(y, source, g)[0] for y in both])
+  np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+  np.testing.assert_allclose(ours, brute_force_lrn(x), rtol=1e-5)
+  np.testing.assert_allclose(our_gradient, their_gradient, rtol=1e-4,
+                             atol=1e-5)
+
+
+@pytest.mark.parametrize('width', [3, 8, 16])
+def test_lrn_gradient_equals_finite_differences_in_float64(width):
+  generator = np.random.default_rng(0)
+  x = 50 * generator.normal(size=[1, 1, 2, width])
+  with tf.Graph().as_default(), tf.Session() as session:
+    source = tf.placeholder(tf.float64, x.shape)
+    g = tf.constant(generator.normal(size=x.shape))
+    y = cifar10.local_response_normalization(source)
+    value = tf.reduce_sum(y * g)
+    gradient = session.run(tf.gradients(value, source)[0], {source: x})
+    np.testing.assert_allclose(session.run(y, {source: x}), brute_force_lrn(x),
+                               rtol=1e-12)
+    for index in np.ndindex(*x.shape):
+      step = np.zeros_like(x)
+      step[index] = 1e-3
+      slope = (session.run(value, {source: x + step}) -
+               session.run(value, {source: x - step})) / 2e-3
+      assert abs(slope - gradient[index]) < 1e-7
+
+
+def test_inference_equals_the_tutorials_operations():
+  """The whole network, written with TensorFlow's own operations."""
+  generator = np.random.default_rng(0)
+  with tf.Graph().as_default(), tf.Session() as session:
+    images = tf.constant(generator.normal(size=[5, 24, 24, 3]), tf.float32)
+    logits = cifar10.inference(images, 16)
+    session.run(tf.global_variables_initializer())
+    values = {var.op.name: session.run(var) for var in
+              tf.trainable_variables()}
+    for name in values:   # Biases that matter.
+      values[name] = values[name] + generator.normal(
+          0, 0.1, values[name].shape).astype(np.float32)
+    cifar10.assign(session, {var: values[var.op.name]
+                             for var in tf.trainable_variables()})
+    def lrn(x):
+      return tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)
+    def layer(x, name, op):
+      return op(x, values[name + '/weights']) + values[name + '/biases']
+    def convolution(x, kernel):
+      return tf.nn.conv2d(x, kernel, strides=[1, 1, 1, 1], padding='SAME')
+    def pool(x):
+      return tf.nn.max_pool(x, [1, 3, 3, 1], [1, 2, 2, 1], 'SAME')
+    x = lrn(pool(tf.nn.relu(layer(images, 'conv1', convolution))))
+    x = pool(lrn(tf.nn.relu(layer(x, 'conv2', convolution))))
+    x = tf.reshape(x, [5, -1])
+    x = tf.nn.relu(layer(x, 'local3', tf.matmul))
+    x = tf.nn.relu(layer(x, 'local4', tf.matmul))
+    ours, theirs = session.run([logits, layer(x, 'softmax_linear', tf.matmul)])
+  np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_any_batch_size():
+  with tf.Graph().as_default(), tf.Session() as session:
+    images = tf.placeholder(tf.float32, [None, 24, 24, 3])
+    logits = cifar10.inference(images, 8)
+    session.run(tf.global_variables_initializer())
+    x = np.random.default_rng(0).normal(size=[7, 24, 24, 3])
+    whole = session.run(logits, {images: x})
+    for i in range(7):
+      np.testing.assert_allclose(session.run(logits, {images: x[i:i + 1]}),
+                                 whole[i:i + 1], atol=1e-5)
+
+
+def test_removing_the_last_filters_equals_zeroing_them():
+  """The normalization sees the same neighbours, so only rounding differs."""
+  generator = np.random.default_rng(0)
+  images = generator.normal(size=[4, 24, 24, 3])
+  full = {name: generator.normal(0, 0.05, shape).astype(np.float32)
+          for name, shape in cifar10.weight_shapes(24).items()}
+  slim = dict(full)
+  full['conv1/weights'][..., 16:] = 0
+  full['conv1/biases'][16:] = 0
+  for name in ('conv1/weights', 'conv1/biases'):
+    slim[name] = full[name][..., :16]
+  slim['conv2/weights'] = full['conv2/weights'][:, :, :16]
+  results = []
+  for width, values in ((24, full), (16, slim)):
+    with tf.Graph().as_default(), tf.Session() as session:
+      logits = cifar10.inference(tf.constant(images, tf.float32), width)
+      cifar10.assign(session, {var: values[var.op.name]
+                               for var in tf.trainable_variables()})
+      results.append(session.run(logits))
+  np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('momentum', [0.0, 0.9])
+def test_averages_follow_the_updated_weights(momentum):
+  with tf.Graph().as_default(), tf.Session() as session:
+    step = tf.train.get_or_create_global_step()
+    weight = tf.get_variable('w', initializer=[4.0])
+    loss = tf.reduce_sum(tf.square(weight) / 2, name='total')
+    tf.add_to_collection('losses', loss)
+    train_op = cifar10.train(loss, step, 0.1, momentum, 0.9999)
+    average = [var for var in tf.global_variables()
+               if var.op.name == 'w' + cifar10.AVERAGE][0]
+    session.run(tf.global_variables_initializer())
+    w, velocity, mean = 4.0, 0.0, 4.0
+    for number in range(1, 6):
+      session.run(train_op)
+      gradient = w
+      velocity = momentum * velocity + gradient
+      w -= 0.1 * (gradient + momentum * velocity if momentum else gradient)
+      decay = min(0.9999, (1 + number) / (10 + number))
+      mean = decay * mean + (1 - decay) * w
+      np.testing.assert_allclose(session.run(weight), [w], rtol=1e-6)
+      np.testing.assert_allclose(session.run(average), [mean], rtol=1e-6)
+    assert session.run(step) == 5
+
+
+def test_learning_rates_by_hand():
+  def rate(name, step, last_step):
+    with tf.Graph().as_default(), tf.Session() as session:
+      return session.run(cifar10.learning_rate_at(
+          tf.constant(step, tf.int64), cifar10.SCHEDULES[name], 0.1, 390.625,
+          last_step))
+  assert rate('published', 0, 50000) == np.float32(0.1)
+  assert rate('published', 136717, 50000) == np.float32(0.1)
+  np.testing.assert_allclose(rate('published', 136718, 50000), 0.01, rtol=1e-6)
+  np.testing.assert_allclose(rate('fast', 0, 1000), 0.1 / 50, rtol=1e-6)
+  np.testing.assert_allclose(rate('fast', 49, 1000), 0.1, rtol=1e-6)
+  np.testing.assert_allclose(rate('fast', 525, 1000), 0.05, rtol=1e-6)
+  np.testing.assert_allclose(rate('fast', 999, 1000), 0.1 / 950, rtol=1e-5)

@@ -1,0 +1,265 @@
+"""cifar10_input against NumPy, the operations it replaces, and hostile files."""
+import hashlib
+import io
+import os
+import tarfile
+
+import cifar10_input
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from cifar10_input import UserError
+
+REAL = os.path.join(os.path.dirname(__file__), '..', '..', 'shared', 'data',
+                    cifar10_input.FOLDER)
+
+
+def evaluate(build):
+  """Runs what build() returns in a graph of its own."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    fetches = build()
+    session.run(tf.local_variables_initializer())
+    return session.run(fetches)
+
+
+def records_of(data_dir, eval_data):
+  folder = os.path.join(data_dir, cifar10_input.FOLDER)
+  return np.concatenate([np.fromfile(path, np.uint8) for path in
+                         cifar10_input.data_files(folder, eval_data)]
+                        ).reshape(-1, 3073)
+
+
+def folder_of(data_dir):
+  return os.path.join(data_dir, cifar10_input.FOLDER)
+
+
+# --------------------------------------------------------------------- files
+
+
+def test_verify_counts_and_hashes(data_dir):
+  paths = cifar10_input.data_files(folder_of(data_dir), 'train_eval')
+  records, digest = cifar10_input.verify(paths)
+  assert records == 500
+  assert digest == hashlib.sha256(
+      b''.join(open(path, 'rb').read() for path in paths)).hexdigest()
+
+
+@pytest.mark.skipif(not os.path.isdir(REAL), reason='CIFAR-10 is not there')
+def test_verify_accepts_the_real_data():
+  assert cifar10_input.verify(
+      cifar10_input.data_files(REAL, 'train_eval'))[0] == 50000
+  assert cifar10_input.verify(cifar10_input.data_files(REAL, 'test'))[0] == 10000
+
+
+@pytest.mark.parametrize('content, words', [
+    (b'', 'has 0 bytes'),
+    (bytes(3072), 'has 3072 bytes'),
+    (bytes(3074), 'has 3074 bytes'),
+    (bytes(3073) + b'\x0a' + bytes(3072), 'has label 10 in record 1'),
+    (None, 'cannot be read (No such file'),
+    ('folder', 'cannot be read (Is a directory'),
+])
+def test_verify_names_file_and_fault(tmp_path, content, words):
+  path = tmp_path / 'data_batch_1.bin'
+  if content == 'folder':
+    path.mkdir()
+  elif content is not None:
+    path.write_bytes(content)
+  with pytest.raises(UserError) as fault:
+    cifar10_input.verify([str(path)])
+  assert str(path) in str(fault.value) and words in str(fault.value)
+
+
+# ------------------------------------------------------------------ download
+
+
+def archive_of(path, members, kind=tarfile.REGTYPE, link=''):
+  """Writes a .tar.gz of name -> bytes, and returns its URL."""
+  with tarfile.open(path, 'w:gz') as archive:
+    for name, content in members:
+      member = tarfile.TarInfo(name)
+      member.size = len(content) if kind == tarfile.REGTYPE else 0
+      member.type, member.linkname = kind, link
+      archive.addfile(member, io.BytesIO(content))
+  return 'file://%s' % path
+
+
+def good_members():
+  names = cifar10_input.TRAIN_FILES + cifar10_input.TEST_FILES
+  return [(cifar10_input.FOLDER + '/' + name, bytes([i]) + bytes(3072))
+          for i, name in enumerate(names)]
+
+
+@pytest.fixture
+def official(monkeypatch):
+  """Makes any archive the official one."""
+  def accept(url):
+    content = open(url[len('file://'):], 'rb').read()
+    monkeypatch.setattr(cifar10_input, 'ARCHIVE_BYTES', len(content))
+    monkeypatch.setattr(cifar10_input, 'ARCHIVE_SHA256',
+                        hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(cifar10_input, 'ARCHIVE_MEMBER_BYTES', 3073)
+    return url
+  return accept
+
+
+def test_download_writes_only_the_six_files(tmp_path, official):
+  url = official(archive_of(tmp_path / 'a.tgz', [
+      ('../escaped', b'x'), ('/tmp/absolute-escaped', b'x'),
+      (cifar10_input.FOLDER + '/../../up', b'x')] + good_members() +
+                            [(cifar10_input.FOLDER + '/readme.html', b'x')]))
+  cifar10_input.download(str(tmp_path / 'data'), url)
+  assert os.listdir(tmp_path / 'data') == [cifar10_input.FOLDER]
+  assert sorted(os.listdir(tmp_path / 'data' / cifar10_input.FOLDER)) == sorted(
+      cifar10_input.TRAIN_FILES + cifar10_input.TEST_FILES)
+  assert sorted(os.listdir(tmp_path)) == ['a.tgz', 'data']
+  assert cifar10_input.verify(cifar10_input.data_files(
+      folder_of(tmp_path / 'data'), 'train_eval'))[0] == 5
+
+
+def test_download_leaves_present_data_alone(tmp_path):
+  os.makedirs(tmp_path / cifar10_input.FOLDER)
+  cifar10_input.download(str(tmp_path), 'file:///nowhere')
+  assert os.listdir(tmp_path) == [cifar10_input.FOLDER]
+
+
+def check_refused(tmp_path, url, words):
+  with pytest.raises(UserError, match=words) as fault:
+    cifar10_input.download(str(tmp_path / 'data'), url)
+  assert '--data_url' in str(fault.value)
+  assert os.listdir(tmp_path / 'data') == []
+
+
+def test_download_refuses_other_bytes(tmp_path, official, monkeypatch):
+  url = official(archive_of(tmp_path / 'a.tgz', good_members()))
+  content = bytearray((tmp_path / 'a.tgz').read_bytes())
+  content[100] ^= 1
+  (tmp_path / 'a.tgz').write_bytes(content)
+  check_refused(tmp_path, url, 'SHA-256')
+  (tmp_path / 'a.tgz').write_bytes(content[:-1])
+  check_refused(tmp_path, url, 'expected %d' % len(content))
+  (tmp_path / 'a.tgz').write_bytes(content + b'x')
+  check_refused(tmp_path, url, 'more than %d bytes' % len(content))
+  check_refused(tmp_path, 'file://%s/none' % tmp_path, 'No such file')
+  check_refused(tmp_path, 'nonsense', 'unknown url type')
+
+
+def test_download_refuses_bad_members(tmp_path, official):
+  members = good_members()
+  url = official(archive_of(tmp_path / 'a.tgz', members[1:]))
+  check_refused(tmp_path, url, 'lacks cifar-10-batches-bin/data_batch_1.bin')
+  members[3] = (members[3][0], bytes(10**6))
+  url = official(archive_of(tmp_path / 'b.tgz', members))
+  check_refused(tmp_path, url, 'claims 1000000 bytes, expected 3073')
+  for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE):
+    url = official(archive_of(tmp_path / 'c.tgz', good_members(), kind,
+                              '/etc/passwd'))
+    check_refused(tmp_path, url, 'lacks')
+
+
+# --------------------------------------------------------------------- graph
+
+
+def test_training_set_is_one_uint8_local_variable(data_dir):
+  with tf.Graph().as_default() as graph:
+    cifar10_input.distorted_inputs(folder_of(data_dir), 128, 0,
+                                   tf.constant(0, tf.int64))
+    variable, = tf.local_variables()
+    assert variable.dtype.base_dtype == tf.uint8
+    assert variable.shape.as_list() == [500, 3073]
+    assert not tf.global_variables()
+    assert graph.as_graph_def().ByteSize() < 10**5
+  assert np.array_equal(
+      evaluate(lambda: cifar10_input.read_cifar10(cifar10_input.data_files(
+          folder_of(data_dir), 'train_eval')).value()),
+      records_of(data_dir, 'train_eval'))
+
+
+def test_every_image_once_in_every_epoch():
+  indices = evaluate(lambda: cifar10_input.shuffled_indices(
+      tf.range(1500, dtype=tf.int64), 500, 7)).reshape(3, 500)
+  assert all(sorted(epoch) == list(range(500)) for epoch in indices)
+  other = evaluate(lambda: cifar10_input.shuffled_indices(
+      tf.range(500, dtype=tf.int64), 500, 8))
+  orders = list(indices) + [other, np.arange(500)]
+  for i, one in enumerate(orders):
+    for two in orders[:i]:
+      assert np.sum(one == two) < 15   # About one fixed point by chance.
+
+
+def test_batch_is_a_function_of_seed_and_step(data_dir):
+  def batch(seed, step):
+    return evaluate(lambda: cifar10_input.distorted_inputs(
+        folder_of(data_dir), 128, seed, tf.constant(step, tf.int64)))
+  images, labels = batch(1, 3)
+  again, labels_again = batch(1, 3)
+  assert images.shape == (128, 24, 24, 3) and labels.dtype == np.int32
+  assert images.tobytes() == again.tobytes()
+  assert labels.tobytes() == labels_again.tobytes()
+  assert not np.array_equal(batch(2, 3)[1], labels)
+  assert not np.array_equal(batch(1, 4)[1], labels)
+
+
+def test_distortions_equal_the_tutorials_operations_image_by_image(data_dir):
+  """Each image through tf.image, with the numbers that the batch drew."""
+  raw = records_of(data_dir, 'train_eval')[:16, 1:].reshape(
+      -1, 3, 32, 32).transpose(0, 2, 3, 1)
+  seed, step = 5, 11
+  draws = evaluate(lambda: tf.random.stateless_uniform([5, 16], [seed, step]))
+  def one(image, draw):
+    row, column = (int(u * 9) for u in draw[:2])
+    crop = image[row:row + 24, column:column + 24]
+    crop = crop[:, ::-1] if draw[2] < 0.5 else crop
+    crop = tf.cast(tf.constant(np.ascontiguousarray(crop)), tf.float32)
+    crop = tf.image.adjust_brightness(crop, (2 * draw[3] - 1) * 63)
+    crop = tf.image.adjust_contrast(crop, 0.2 + 1.6 * draw[4])
+    return tf.image.per_image_standardization(crop)
+  ours, theirs = evaluate(lambda: (
+      cifar10_input.distort(tf.constant(raw), seed,
+                            tf.constant(step, tf.int64)),
+      tf.stack([one(image, draw) for image, draw in zip(raw, draws.T)])))
+  np.testing.assert_allclose(ours, theirs, atol=2e-4)
+
+
+def test_crops_and_flips_are_uniform():
+  """A picture of coordinates shows where each crop came from."""
+  y, x = np.mgrid[:32, :32]
+  picture = np.stack([y * 8, x * 8, 0 * x], -1).astype(np.uint8)
+  images = np.broadcast_to(picture, (4500, 32, 32, 3))
+  crops = evaluate(lambda: cifar10_input.distort(
+      tf.constant(images), 0, tf.constant(0, tf.int64)))
+  # Standardization keeps the differences in proportion; 8 steps a pixel.
+  scale = (crops[:, 1, 0, 0] - crops[:, 0, 0, 0]) / 8
+  flipped = crops[:, 0, 1, 1] < crops[:, 0, 0, 1]
+  assert abs(flipped.mean() - 0.5) < 0.03
+  contrast_free = crops / scale[:, None, None, None]
+  assert np.allclose(np.diff(contrast_free[:, :, 0, 0], axis=1), 8, atol=0.01)
+  assert np.allclose(abs(np.diff(contrast_free[:, 0, :, 1], axis=1)), 8,
+                     atol=0.01)
+
+
+def test_draws_cover_the_tutorials_ranges():
+  draws = evaluate(lambda: tf.random.stateless_uniform([5, 9000], [0, 0]))
+  offsets = np.floor(draws[0] * 9)
+  counts = np.bincount(offsets.astype(int), minlength=9)
+  assert counts.size == 9 and (abs(counts - 1000) < 150).all()
+  assert abs(np.corrcoef(draws) - np.eye(5)).max() < 0.05
+
+
+@pytest.mark.parametrize('eval_data', ['test', 'train_eval'])
+def test_inputs_are_the_central_crops_and_the_last_batch_is_short(
+    data_dir, eval_data):
+  records = records_of(data_dir, eval_data)
+  last = len(records) // 64
+  images, labels = evaluate(lambda: cifar10_input.inputs(
+      eval_data, folder_of(data_dir), 64, tf.constant(last, tf.int64)))
+  expected = records[last * 64:]
+  assert np.array_equal(labels, expected[:, 0])
+  crops = expected[:, 1:].reshape(-1, 3, 32, 32)[:, :, 4:28, 4:28].astype(float)
+  flat = crops.reshape(len(crops), -1)
+  crops = (crops - flat.mean(1)[:, None, None, None]) / np.maximum(
+      flat.std(1), 1 / np.sqrt(1728))[:, None, None, None]
+  np.testing.assert_allclose(images, crops.transpose(0, 2, 3, 1), atol=1e-5)
+  empty = evaluate(lambda: cifar10_input.inputs(
+      eval_data, folder_of(data_dir), 64, tf.constant(last + 1, tf.int64)))
+  assert len(empty[0]) == len(empty[1]) == 0

@@ -1,0 +1,80 @@
+"""The table against figures by hand; broken files are named and left out."""
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import conftest
+import pytest
+import report
+
+
+def write(folder, **values):
+  os.makedirs(folder)
+  json.dump(dict({'split': 'test', 'weights': 'averaged'}, **values),
+            open(folder / 'eval.json', 'w'))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+  for seed, top1 in (('0', 85.0), ('1', 86.0), ('2', 84.0)):
+    write(tmp_path / seed / 'a', conv1_channels=64, top1=top1, top5=99.0)
+  write(tmp_path / '0' / 'b', conv1_channels=8, top1=13.5, top5=60.25,
+        criterion='thinet', reconstruction='none', fine_tuned=False)
+  write(tmp_path / '0' / 'c', conv1_channels=8, top1=75.0, top5=98.0,
+        criterion='thinet', reconstruction='none', fine_tuned=True)
+  write(tmp_path / '0' / 'd', conv1_channels=8, top1=1.0, top5=1.0,
+        split='train_eval')
+  return tmp_path
+
+
+def run(*arguments):
+  return subprocess.run(
+      [sys.executable, os.path.join(conftest.ROOT, 'results', 'report.py')] +
+      [str(argument) for argument in arguments], capture_output=True, text=True)
+
+
+def test_table_by_hand(sweep):
+  published = sweep / 'published.csv'
+  published.write_text('conv1_channels,reconstruction,fine_tuned,top1,top5\n'
+                       '64,scratch,,85.413,99.209\n8,none,no,16.169,74.525\n')
+  result = run(sweep, '--published=%s' % published)
+  assert result.returncode == 0 and result.stderr == ''
+  assert result.stdout.splitlines() == [
+      '| conv1 | scratch | thinet, none | thinet, none, fine-tuned |',
+      '| ---: | ---: | ---: | ---: |',
+      '| 64 | 85.00 ± 1.00 / 99.00 ± 0.00 (3)<br>*85.41 / 99.21* |  |  |',
+      '| 8 |  | 13.50 / 60.25<br>*16.17 / 74.53* | 75.00 / 98.00 |']
+  rows = list(csv.DictReader(open(sweep / 'table.csv')))
+  assert [row['fine_tuned'] for row in rows] == ['no', 'no', 'yes']
+  assert (rows[0]['criterion'], rows[0]['reconstruction'], rows[0]['n'],
+          rows[0]['top1_mean'], rows[0]['top1_sd'], rows[0]['top5_sd'],
+          rows[0]['published_top1']) == ('scratch', '', '3', '85.0', '1.0',
+                                         '0.0', '85.413')
+  assert rows[2]['published_top1'] == rows[2]['top1_sd'] == ''
+
+
+@pytest.mark.parametrize('content', ['', '{"conv1_chan', '[]', '3', '{}',
+                                     '{"split": "test"}'])
+def test_broken_files_are_named_and_left_out(sweep, content):
+  (sweep / '1' / 'a' / 'eval.json').write_text(content)
+  result = run(sweep)
+  assert result.returncode == 0
+  assert '85.00' not in result.stdout and '84.50 ± 0.71' in result.stdout
+  assert str(sweep / '1' / 'a' / 'eval.json') in result.stderr
+  assert 'Traceback' not in result.stderr
+
+
+def test_nothing_to_report(tmp_path):
+  for folder in (tmp_path, tmp_path / 'none'):
+    result = run(folder)
+    assert result.returncode == 1 and str(folder) in result.stderr
+    assert 'Traceback' not in result.stderr
+
+
+def test_published_figures_are_complete():
+  published = report.read_published(
+      os.path.join(conftest.ROOT, 'results', 'published.csv'))
+  assert len(published) == 6 + 5 * 4
+  assert published[8, 'thinet', 'scale', 'yes'] == (72.785, 97.696)

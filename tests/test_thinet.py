@@ -1,0 +1,113 @@
+"""The algebra against the textbook algorithm, brute force and NumPy."""
+import itertools
+
+import numpy as np
+import pytest
+import thinet
+
+
+def problem(seed, channels=6, taps=25, filters=3, samples=400, mixed=True):
+  """Patches [samples, channels, taps], a kernel, and all contributions."""
+  generator = np.random.default_rng(seed)
+  patches = generator.normal(size=[samples, channels, taps])
+  if mixed:   # Positive and correlated, as activations are.
+    patches = abs(np.einsum('nct,cd->ndt', patches, generator.normal(
+        size=[channels, channels]))) * generator.uniform(0.2, 2, [channels, 1])
+  kernel = generator.normal(size=[5, 5, channels, filters])
+  flat = kernel.reshape(taps, channels, filters)
+  # One row for each (sample, filter), as in the paper.
+  rows = np.einsum('nct,tcf->nfc', patches, flat).reshape(-1, channels)
+  flat_patches = patches.reshape(samples, -1)
+  return flat_patches.T @ flat_patches, kernel, rows
+
+
+def textbook_order(rows):
+  """Algorithm 1 of the ICCV paper on stored samples, literally."""
+  removed, left = [], list(range(rows.shape[1]))
+  while left:
+    best, best_value = None, np.inf
+    for j in left:
+      value = (rows[:, removed + [j]].sum(1) ** 2).sum()
+      if value < best_value:
+        best, best_value = j, value
+    removed.append(best)
+    left.remove(best)
+  return removed
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_gram_equals_stored_contributions(seed):
+  moments, kernel, rows = problem(seed)
+  np.testing.assert_allclose(thinet.contribution_gram(moments, kernel),
+                             rows.T @ rows, rtol=1e-9)
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_order_and_objective_equal_the_textbook(seed):
+  moments, kernel, rows = problem(seed, channels=9)
+  gram = thinet.contribution_gram(moments, kernel)
+  order = thinet.removal_order(gram)
+  assert order.tolist() == textbook_order(rows)
+  objective = thinet.objective(gram, order)
+  assert len(objective) == 10
+  for m in range(10):
+    np.testing.assert_allclose(
+        objective[m], (rows[:, order[:m]].sum(1) ** 2).sum() /
+        (rows.sum(1) ** 2).sum(), rtol=1e-9, atol=1e-12)
+
+
+def test_order_is_the_best_set_where_channels_are_independent():
+  """With a diagonal Gram matrix greedy is exact: brute force over all sets."""
+  gram = np.diag(np.random.default_rng(0).uniform(1, 9, 7))
+  order = thinet.removal_order(gram)
+  for m in range(1, 7):
+    best = min(itertools.combinations(range(7), m),
+               key=lambda removed: gram[np.ix_(removed, removed)].sum())
+    assert sorted(order[:m]) == sorted(best)
+
+
+def test_of_equal_channels_the_lowest_goes_first():
+  assert thinet.removal_order(np.eye(4)).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('gram', [np.ones([2, 3]), np.full([2, 2], np.nan),
+                                  np.array([[1.0, 2.0], [3.0, 1.0]])])
+def test_bad_gram_is_refused(gram):
+  with pytest.raises(ValueError):
+    thinet.removal_order(gram)
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('kept', [[0, 2, 3], [5], [0, 1, 2, 3, 4, 5]])
+def test_scales_equal_lstsq_on_stored_contributions(seed, kept):
+  moments, kernel, rows = problem(seed)
+  gram = thinet.contribution_gram(moments, kernel)
+  scales = thinet.scales(gram, kept)
+  expected = np.linalg.lstsq(rows[:, kept], rows.sum(1), rcond=None)[0]
+  np.testing.assert_allclose(scales, expected, rtol=1e-5)
+  left = rows.sum(1) - rows[:, kept] @ scales
+  np.testing.assert_allclose(
+      thinet.relative_error(gram, kept, scales),
+      (left ** 2).sum() / (rows.sum(1) ** 2).sum(), rtol=1e-5, atol=1e-9)
+  assert (thinet.relative_error(gram, kept, scales) <=
+          thinet.relative_error(gram, kept) + 1e-12)
+
+
+def test_dead_and_duplicated_channels_are_named_and_do_no_harm():
+  moments, kernel, rows = problem(1)
+  gram = thinet.contribution_gram(moments, kernel)
+  rows = np.column_stack([rows, 0 * rows[:, 0], rows[:, 2],
+                          rows[:, 0] + rows[:, 3]])
+  gram = rows.T @ rows
+  assert thinet.degenerate(gram) == ([6], [7, 8])
+  scales = thinet.scales(gram, range(9))
+  assert scales[6] == 1.0
+  np.testing.assert_allclose(rows @ scales, rows.sum(1), atol=1e-4)
+  kept = [2, 6, 7]
+  scales = thinet.scales(gram, kept)
+  assert np.isfinite(scales).all() and abs(scales).max() < 1e3
+  best = np.linalg.lstsq(rows[:, kept], rows.sum(1), rcond=None)[0]
+  np.testing.assert_allclose(rows[:, kept] @ scales, rows[:, kept] @ best,
+                             rtol=1e-4, atol=1e-3)
+  assert thinet.removal_order(gram)[0] == 6
+  assert thinet.degenerate(np.eye(3)) == ([], [])

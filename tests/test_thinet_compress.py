@@ -1,0 +1,203 @@
+"""Compression of a real checkpoint, against slices and stored samples."""
+import json
+import os
+
+import checkpoint
+import cifar10
+import cifar10_eval
+import cifar10_input
+import conftest
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import thinet
+import thinet_compress
+from cifar10_input import UserError
+from test_thinet import textbook_order
+
+
+def compress(flags, data_dir, parent, folder, width, **more):
+  flags(data_dir=data_dir, checkpoint_dir=parent, output_dir=str(folder),
+        conv1_channels=width, num_images=500, batch_size=128, **more)
+  assert thinet_compress.compress() == 0
+  report = json.load(open(folder / 'compress.json'))
+  return report, checkpoint.read_newest(str(folder))
+
+
+def stored_contributions(arrays, data_dir):
+  """Contributions [position, filter, channel] at every position of conv2, one
+  channel at a time through TensorFlow's own convolution."""
+  width = arrays['conv1/biases'].size
+  with tf.Graph().as_default(), tf.Session() as session:
+    images, _ = cifar10_input.inputs(
+        'train_eval', os.path.join(data_dir, cifar10_input.FOLDER), 500,
+        tf.constant(0, tf.int64))
+    cifar10.inference(images, width)
+    norm1 = session.graph.get_tensor_by_name('norm1:0')
+    kernel = arrays['conv2/weights' + cifar10.AVERAGE]
+    parts = tf.stack([tf.nn.conv2d(norm1[..., c:c + 1], kernel[:, :, c:c + 1],
+                                   1, 'SAME') for c in range(width)], -1)
+    session.run(tf.local_variables_initializer())
+    cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+                             for var in tf.trainable_variables()})
+    return session.run(parts).astype(np.float64)
+
+
+def test_all_positions_equal_the_textbook_on_stored_samples(
+    tmp_path, flags, data_dir, trained):
+  """144 positions an image: the moments are those of a whole convolution."""
+  _, arrays, _ = checkpoint.read_newest(trained)
+  parts = stored_contributions(arrays, data_dir).reshape(500, -1, 12)
+  flags(data_dir=data_dir, batch_size=500)
+  fit, check = thinet_compress.patch_moments(arrays, 500, 144, 0)
+  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
+  rows = parts.reshape(-1, 12)
+  gram = thinet.contribution_gram(fit + check, kernel)
+  np.testing.assert_allclose(gram, rows.T @ rows, rtol=1e-3)
+  order = thinet.removal_order(gram)
+  assert order.tolist() == textbook_order(rows)
+
+
+def test_moments_do_not_depend_on_the_batch_for_all_positions(flags, data_dir,
+                                                              trained):
+  _, arrays, _ = checkpoint.read_newest(trained)
+  totals = []
+  for batch_size in (500, 70):
+    flags(data_dir=data_dir, batch_size=batch_size)
+    totals.append(sum(thinet_compress.patch_moments(arrays, 300, 144, 4)))
+  np.testing.assert_allclose(totals[0], totals[1], rtol=1e-4, atol=1e-2)
+
+
+def test_sampled_patches_are_patches_at_distinct_positions():
+  images = np.random.default_rng(0).normal(size=[3, 12, 12, 2])
+  images = images.astype(np.float32)
+  with tf.Graph().as_default(), tf.Session() as session:
+    patches = session.run(thinet_compress.sampled_patches(
+        tf.constant(images), 10, 0, tf.constant(0, tf.int64)))
+  padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
+  for image, found in zip(padded, patches.reshape(3, 10, 50)):
+    known = {image[i:i + 5, j:j + 5].tobytes(): (i, j)
+             for i in range(12) for j in range(12)}
+    assert len({known[patch.tobytes()] for patch in found}) == 10
+
+
+@pytest.mark.parametrize('mode', ['none', 'scale'])
+def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
+                                               trained, mode):
+  report, (_, arrays, settings) = compress(flags, data_dir, trained, tmp_path,
+                                           5, reconstruction=mode)
+  _, parent, _ = checkpoint.read_newest(trained)
+  kept = report['kept']
+  assert kept == sorted(report['removal_order'][7:]) and len(set(kept)) == 5
+  assert sorted(report['removal_order']) == list(range(12))
+  for suffix in ('', cifar10.AVERAGE):
+    for name in cifar10.weight_shapes(5):
+      expected = parent[name + suffix]
+      if name in ('conv1/weights', 'conv1/biases'):
+        expected = expected[..., kept]
+      if name == 'conv2/weights':
+        expected = expected[:, :, kept] * np.float32(
+            report['scales'])[:, None]
+      assert np.array_equal(arrays[name + suffix], expected)
+  assert arrays['global_step'] == 0
+  assert (settings['criterion'], settings['reconstruction']) == ('thinet', mode)
+  assert set(report['scales']) == {1.0} or mode == 'scale'
+  assert (report['conv1_channels'], report['parent_channels'],
+          report['samples']) == (5, 12, 5000)
+  assert (report['multiply_adds'], report['parameters']) == cifar10.cost(5)
+  objective = report['objective']
+  assert len(objective) == 13 and objective['12'] == 0
+  assert abs(objective['0'] - 1) < 1e-9
+  assert 0 < report['relative_error_after'] < 1.5
+  if mode == 'scale':
+    assert report['relative_error_after'] < report['relative_error_before']
+  else:
+    assert report['relative_error_after'] == report['relative_error_before']
+
+
+def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
+                                                  trained):
+  """Scales applied to stored contributions of all images and positions."""
+  report, _ = compress(flags, data_dir, trained, tmp_path, 5,
+                       reconstruction='scale')
+  _, arrays, _ = checkpoint.read_newest(trained)
+  rows = stored_contributions(arrays, data_dir).reshape(-1, 12)
+  y = rows.sum(1)
+  left = y - rows[:, report['kept']] @ np.array(report['scales'])
+  assert abs((left ** 2).sum() / (y ** 2).sum() -
+             report['relative_error_after']) < 0.03
+
+
+@pytest.mark.parametrize('mode', ['none', 'scale'])
+def test_full_width_gives_back_the_same_network(tmp_path, flags, data_dir,
+                                                trained, mode):
+  _, (_, arrays, _) = compress(flags, data_dir, trained, tmp_path, 12,
+                               reconstruction=mode)
+  _, parent, _ = checkpoint.read_newest(trained)
+  for name in cifar10.weight_shapes(12):
+    for variable in (name, name + cifar10.AVERAGE):
+      assert arrays[variable].tobytes() == parent[variable].tobytes()
+
+
+def test_dead_and_duplicated_channels(tmp_path, flags, data_dir, trained,
+                                      capsys):
+  _, arrays, _ = checkpoint.read_newest(trained)
+  for suffix in ('', cifar10.AVERAGE):
+    arrays['conv1/weights' + suffix][..., 3] = 0
+    arrays['conv1/biases' + suffix][3] = -1
+  os.mkdir(tmp_path / 'parent')
+  checkpoint.save(str(tmp_path / 'parent'), arrays, {})
+  report, (_, slim, _) = compress(flags, data_dir, str(tmp_path / 'parent'),
+                                  tmp_path / 'slim', 11, reconstruction='scale')
+  assert report['dead'] == [3] and 3 not in report['kept']
+  assert 'conv1 channels 3 are dead' in capsys.readouterr().err
+  # Losing a dead channel loses nothing.
+  np.testing.assert_allclose(report['scales'], 1, atol=1e-5)
+  assert report['relative_error_after'] < 1e-9
+
+
+def test_the_same_command_again_is_finished_another_is_refused(
+    tmp_path, flags, data_dir, trained, capsys):
+  compress(flags, data_dir, trained, tmp_path, 5, reconstruction='none')
+  before = (tmp_path / 'compress.json').read_bytes()
+  compress(flags, data_dir, trained, tmp_path, 5, reconstruction='none')
+  assert 'is finished' in capsys.readouterr().out
+  with pytest.raises(UserError, match='conv1_channels = 5, not 6'):
+    compress(flags, data_dir, trained, tmp_path, 6)
+  assert (tmp_path / 'compress.json').read_bytes() == before
+
+
+def test_moved_folder_and_evaluation_as_processes(tmp_path, data_dir, trained):
+  code, output, _ = conftest.run(
+      'thinet_compress.py', '--data_dir=' + data_dir,
+      '--checkpoint_dir=' + trained, '--output_dir=%s' % (tmp_path / 'a'),
+      '--conv1_channels=5', '--num_images=300')
+  assert code == 0 and 'kept 5 of 12 channels' in output
+  os.rename(tmp_path / 'a', tmp_path / 'b')
+  code, output, _ = conftest.run(
+      'cifar10_eval.py', '--data_dir=' + data_dir,
+      '--checkpoint_dir=%s' % (tmp_path / 'b'))
+  assert code == 0 and '(100 images, step 0)' in output
+  result = json.load(open(tmp_path / 'b' / 'eval.json'))
+  assert (result['conv1_channels'], result['criterion'],
+          result['reconstruction'], result['fine_tuned']) == (5, 'thinet',
+                                                              'none', False)
+
+
+@pytest.mark.parametrize('flag, code, words', [
+    ('--conv1_channels=0', 2, 'conv1_channels=0'),
+    ('--conv1_channels=13', 1, 'cannot be kept of the 12 channels'),
+    ('--locations_per_image=145', 2, 'locations_per_image=145'),
+    ('--checkpoint_dir=', 1, '--checkpoint_dir is missing'),
+    ('--output_dir=/dev/null', 1, '/dev/null cannot be used'),
+])
+def test_bad_flags_are_one_sentence(tmp_path, data_dir, trained, flag, code,
+                                    words):
+  found, output, errors = conftest.run(
+      'thinet_compress.py', '--data_dir=' + data_dir,
+      '--checkpoint_dir=' + trained, '--output_dir=%s' % (tmp_path / 'x'),
+      '--conv1_channels=5', flag)
+  assert (found, output) == (code, '')
+  assert errors.startswith('thinet_compress.py: ') and words in errors
+  assert len(errors.splitlines()) == 1
+  assert not os.path.exists(tmp_path / 'x')

@@ -1,0 +1,63 @@
+"""Fine-tuning starts from the slim network's averages and learns."""
+import json
+import os
+
+import checkpoint
+import cifar10
+import cifar10_eval
+import conftest
+import numpy as np
+import pytest
+import thinet_compress
+import thinet_finetune
+
+
+@pytest.fixture
+def slim(tmp_path, flags, data_dir, trained):
+  flags(data_dir=data_dir, checkpoint_dir=trained, conv1_channels=4,
+        output_dir=str(tmp_path / 'slim'), num_images=200, batch_size=50)
+  assert thinet_compress.compress() == 0
+  flags(checkpoint_dir=str(tmp_path / 'slim'), conv1_channels=None)
+  return str(tmp_path / 'slim')
+
+
+def test_with_rate_0_nothing_but_weight_averages_remain(tmp_path, flags, slim):
+  flags(train_dir=str(tmp_path / 'tuned'), max_steps=3, learning_rate=0.0)
+  assert thinet_finetune.finetune() == 0
+  _, before, _ = checkpoint.read_newest(slim)
+  _, after, settings = checkpoint.read_newest(str(tmp_path / 'tuned'))
+  for name in cifar10.weight_shapes(4):
+    start = before[name + cifar10.AVERAGE]
+    assert np.array_equal(after[name], start)
+    np.testing.assert_allclose(after[name + cifar10.AVERAGE], start, rtol=1e-5,
+                               atol=1e-8)
+  assert (settings['criterion'], settings['reconstruction'],
+          settings['fine_tuned']) == ('thinet', 'none', True)
+  assert settings['parent']['parent_step'] == 30
+
+
+def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
+  _, before, _ = checkpoint.read_newest(slim)
+  code, _, _ = conftest.run(
+      'thinet_finetune.py', '--data_dir=' + data_dir, '--batch_size=50',
+      '--checkpoint_dir=' + slim, '--train_dir=%s' % (tmp_path / 'tuned'),
+      '--epochs=25')
+  assert code == 0
+  _, after, _ = checkpoint.read_newest(str(tmp_path / 'tuned'))
+  assert after['global_step'] == 250
+  top1 = [cifar10_eval.eval_once(arrays, 500, 'train_eval', 'averaged')[0]
+          for arrays in (before, after)]
+  assert top1[1] > top1[0] + 25
+  code, _, _ = conftest.run('cifar10_eval.py', '--data_dir=' + data_dir,
+                            '--checkpoint_dir=%s' % (tmp_path / 'tuned'))
+  result = json.load(open(tmp_path / 'tuned' / 'eval.json'))
+  assert code == 0 and result['fine_tuned'] is True
+  assert result['conv1_channels'] == 4
+
+
+def test_width_is_not_a_flag(slim, tmp_path):
+  code, _, errors = conftest.run(
+      'thinet_finetune.py', '--checkpoint_dir=' + slim,
+      '--train_dir=%s' % (tmp_path / 'x'), '--conv1_channels=4')
+  assert code == 2 and '--conv1_channels is not for this script' in errors
+  assert not os.path.exists(tmp_path / 'x')
