@@ -18,6 +18,9 @@ import tensorflow.compat.v1 as tf
 
 SETTINGS = 'settings'   # Name of the string variable.
 
+# What TensorFlow raises when a file cannot be written.
+WRITE_ERRORS = (OSError, LookupError, RuntimeError, tf.errors.OpError)
+
 
 def finished(folder):
   """Prefixes of the finished checkpoints in a folder, newest first.
@@ -98,34 +101,50 @@ def read_newest(folder):
   return (paths[0],) + read(paths[0])
 
 
+def not_written(folder, error):
+  """The UserError for a failure to write into a folder."""
+  reason = re.search(r'; (.*)', str(error))   # TensorFlow's form: path; reason
+  reason = getattr(error, 'strerror', None) or (
+      reason.group(1) if reason else str(error).split('\n')[0])
+  return UserError('Folder %s cannot be written to (%s); make room there, or '
+                   'name another, and run the same command again.' % (
+                       folder, reason))
+
+
 def save(folder, arrays, settings):
   """Writes name -> array as the checkpoint of step 0, and its state file."""
   arrays = dict(arrays, **{SETTINGS: np.asarray(json.dumps(settings).encode())})
   names = sorted(arrays)
   path = os.path.join(folder, 'model.ckpt-0')
-  with tf.Graph().as_default(), tf.Session() as session:
-    session.run(tf.raw_ops.SaveV2(
-        prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
-        tensors=[tf.constant(arrays[name]) for name in names]))
-  tf.train.update_checkpoint_state(folder, os.path.basename(path))
+  try:
+    with tf.Graph().as_default(), tf.Session() as session:
+      session.run(tf.raw_ops.SaveV2(
+          prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
+          tensors=[tf.constant(arrays[name]) for name in names]))
+    tf.train.update_checkpoint_state(folder, os.path.basename(path))
+  except WRITE_ERRORS as error:
+    raise not_written(folder, error)
 
 
 def write_json(path, value):
   """Writes a dict as JSON, a line a key: a temporary file, then a rename."""
-  handle, name = tempfile.mkstemp(prefix='.', suffix='.part',
-                                  dir=os.path.dirname(path) or '.')
+  folder, name = os.path.dirname(path) or '.', None
   try:
+    handle, name = tempfile.mkstemp(prefix='.', suffix='.part', dir=folder)
     with os.fdopen(handle, 'w') as part:
       part.write('{\n%s\n}\n' % ',\n'.join(
-          ' %s: %s' % (json.dumps(name), json.dumps(value[name]))
-          for name in sorted(value)))
+          ' %s: %s' % (json.dumps(key), json.dumps(value[key]))
+          for key in sorted(value)))
       part.flush()
       os.fsync(part.fileno())
     os.chmod(name, 0o644)
     os.replace(name, path)
-  except BaseException:
-    os.unlink(name)
-    raise
+    name = None
+  except OSError as error:
+    raise not_written(folder, error)
+  finally:
+    if name:
+      os.unlink(name)
 
 
 def hold(folder):

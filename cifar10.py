@@ -373,7 +373,8 @@ def run(main):
     except tf.app.flags.Error as error:
       refuse('%s; see --help.' % error, 2)
     # The scripts share definitions, but none takes a flag that it ignores.
-    key = {flag.name for flag in FLAGS.get_key_flags_for_module(sys.argv[0])}
+    key = {flag.name for flag in
+           FLAGS.get_key_flags_for_module(sys.modules[main.__module__])}
     ours = {flag.name for module, flags in FLAGS.flags_by_module_dict().items()
             if not module.startswith('absl') for flag in flags}
     for name in sorted(ours - key):

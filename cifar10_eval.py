@@ -73,15 +73,19 @@ def report(folder, path, arrays, settings, counts):
   for name in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if name in settings:
       result[name] = settings[name]
+  try:
+    with tf.Graph().as_default():
+      writer = tf.summary.FileWriter(
+          os.path.join(folder, 'eval_' + FLAGS.eval_data))
+      writer.add_summary(tf.Summary(value=[
+          tf.Summary.Value(tag='Precision @ 1', simple_value=top1 / examples),
+          tf.Summary.Value(tag='Precision @ 5', simple_value=top5 / examples)]),
+                         step)
+      writer.close()
+  except checkpoint.WRITE_ERRORS as error:
+    raise checkpoint.not_written(folder, error)
+  # Last, because it says that all is done.
   checkpoint.write_json(os.path.join(folder, 'eval.json'), result)
-  with tf.Graph().as_default():
-    writer = tf.summary.FileWriter(
-        os.path.join(folder, 'eval_' + FLAGS.eval_data))
-    writer.add_summary(tf.Summary(value=[
-        tf.Summary.Value(tag='Precision @ 1', simple_value=top1 / examples),
-        tf.Summary.Value(tag='Precision @ 5', simple_value=top5 / examples)]),
-                       step)
-    writer.close()
   print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
       datetime.datetime.now(), top1 / examples, top5 / examples, examples,
       step), flush=True)

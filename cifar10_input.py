@@ -121,8 +121,12 @@ def download(data_dir, url):
   remedy = ('Try again, name a mirror with --data_url, name a folder that has '
             '%s with --data_dir, or run ./run_experiments.sh demo, which makes '
             'its own data.' % FOLDER)
-  os.makedirs(data_dir, exist_ok=True)
-  scratch = tempfile.mkdtemp(prefix='.download-', dir=data_dir)
+  try:
+    os.makedirs(data_dir, exist_ok=True)
+    scratch = tempfile.mkdtemp(prefix='.download-', dir=data_dir)
+  except OSError as error:
+    raise UserError('Folder %s cannot be made or written to (%s); name another '
+                    'with --data_dir.' % (data_dir, error.strerror))
   try:
     archive = os.path.join(scratch, 'archive.part')
     try:

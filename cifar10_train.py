@@ -30,13 +30,18 @@ tf.app.flags.DEFINE_string('train_dir', None,
 tf.app.flags.DEFINE_enum('schedule', 'published', ['published', 'fast'],
                          'Optimizer and learning rate; see README.')
 tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; '
-                          'by default as the schedule says.',
-                          lower_bound=0, upper_bound=1e6)
+                          'by default as the schedule says.', upper_bound=1e6)
 tf.app.flags.DEFINE_integer('max_steps', 0,
                             'If above 0: steps, in place of --epochs.',
                             lower_bound=0, upper_bound=10**9)
 tf.app.flags.DEFINE_float('learning_rate', None, 'Highest learning rate; by '
                           'default as the schedule says.', lower_bound=0)
+tf.app.flags.register_validator(
+    'epochs', lambda value: value is None or value > 0,
+    'give a number above 0')
+tf.app.flags.register_validator(
+    'learning_rate', lambda value: value is None or np.isfinite(value),
+    'give a finite number')
 tf.app.flags.DEFINE_integer('log_frequency', 100,
                             'Steps between log lines and scalar summaries.',
                             lower_bound=1)
@@ -66,10 +71,10 @@ class _LoggerHook(tf.train.SessionRunHook):
 
   def after_create_session(self, session, coord):
     if self._step:  # TensorBoard then drops what the killed run had beyond.
-      self._writer.add_session_log(
-          tf.SessionLog(status=tf.SessionLog.START), self._step)
+      self._write('add_session_log',
+                  tf.SessionLog(status=tf.SessionLog.START), self._step)
     else:
-      self._writer.add_graph(session.graph)
+      self._write('add_graph', session.graph)
 
   def before_run(self, run_context):
     fetches = {'loss': self._loss}
@@ -89,10 +94,10 @@ class _LoggerHook(tf.train.SessionRunHook):
               results['loss'], self._step,
               run_context.session.run(self._learning_rate), FLAGS.train_dir))
     if 'scalars' in results:
-      self._writer.add_summary(results['scalars'], self._step)
+      self._write('add_summary', results['scalars'], self._step)
       self._log(results['loss'])
     if 'histograms' in results:
-      self._writer.add_summary(results['histograms'], self._step)
+      self._write('add_summary', results['histograms'], self._step)
     self._step += 1
 
   def _log(self, loss):
@@ -105,16 +110,21 @@ class _LoggerHook(tf.train.SessionRunHook):
           seconds=round(seconds * (self._last_step - self._step)))
       speed = '%.1f examples/sec; %.3f sec/batch; %s left' % (
           FLAGS.batch_size / seconds, seconds, left)
-      self._writer.add_summary(
-          tf.Summary(value=[tf.Summary.Value(
-              tag='examples_per_second',
-              simple_value=FLAGS.batch_size / seconds)]), self._step)
+      self._write('add_summary', tf.Summary(value=[tf.Summary.Value(
+          tag='examples_per_second',
+          simple_value=FLAGS.batch_size / seconds)]), self._step)
     self._start = self._step, time.time()
     print('%s: step %d, loss = %.2f (%s)' % (
         datetime.datetime.now(), self._step, loss, speed), flush=True)
 
+  def _write(self, method, *arguments):
+    try:
+      getattr(self._writer, method)(*arguments)
+    except checkpoint.WRITE_ERRORS as error:
+      raise checkpoint.not_written(FLAGS.train_dir, error)
+
   def end(self, session):
-    self._writer.close()
+    self._write('close')
 
 
 class _CheckpointHook(tf.train.SessionRunHook):
@@ -148,8 +158,11 @@ class _CheckpointHook(tf.train.SessionRunHook):
           'A weight is not finite after step %d; the last good checkpoint in '
           '%s is kept, lower --learning_rate.' % (self._step - 1,
                                                   FLAGS.train_dir))
-    self._saver.save(session, os.path.join(FLAGS.train_dir, 'model.ckpt'),
-                     self._step, write_meta_graph=False)
+    try:
+      self._saver.save(session, os.path.join(FLAGS.train_dir, 'model.ckpt'),
+                       self._step, write_meta_graph=False)
+    except checkpoint.WRITE_ERRORS as error:
+      raise checkpoint.not_written(FLAGS.train_dir, error)
 
 
 def git_commit():

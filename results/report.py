@@ -40,6 +40,8 @@ def read_cell(path):
     mode = (int(result['conv1_channels']), result.get('criterion', 'scratch'),
             result.get('reconstruction', ''),
             'yes' if result.get('fine_tuned') else 'no')
+    if mode[1] not in CRITERIA or mode[2] not in RECONSTRUCTIONS:
+      raise ValueError('no such mode as %s, %s' % mode[1:3])
     return mode, float(result['top1']), float(result['top5'])
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError('%s is left out, it cannot be read (%s: %s); evaluate '
@@ -126,18 +128,26 @@ def main():
       cells.append(read_cell(path))
     except ValueError as error:
       print(error, file=sys.stderr)
-  published = (read_published(arguments.published) if arguments.published
-               else {})
+  try:
+    published = (read_published(arguments.published) if arguments.published
+                 else {})
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    sys.exit('%s cannot be read as published results (%s: %s).' % (
+        arguments.published, type(error).__name__, error))
   table = rows(filter(None, cells), published)
   if not table:
     sys.exit('Folder %s holds no eval.json; run ./run_experiments.sh first.' %
              arguments.folder)
   target = os.path.join(arguments.folder, 'table.csv')
-  with open(target + '.part', 'w', newline='') as part:
-    writer = csv.DictWriter(part, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(table)
-  os.replace(target + '.part', target)
+  try:
+    with open(target + '.part', 'w', newline='') as part:
+      writer = csv.DictWriter(part, COLUMNS, lineterminator='\n')
+      writer.writeheader()
+      writer.writerows(table)
+    os.replace(target + '.part', target)
+  except OSError as error:
+    sys.exit('%s cannot be written (%s); make room there, and run the same '
+             'command again.' % (target, error.strerror))
   print(markdown(table))
 
 

@@ -44,6 +44,21 @@ def trained(data_dir, tmp_path_factory):
   return folder
 
 
+@pytest.fixture
+def call(capsys, monkeypatch):
+  """Runs a script's main in this process, for what ends before TensorFlow
+  begins: call(module, *flags) returns (exit code, output, errors)."""
+  def run_main(module, *arguments):
+    monkeypatch.setattr(sys, 'argv', [module.__name__ + '.py'] +
+                        [str(argument) for argument in arguments])
+    capsys.readouterr()
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as end:
+      cifar10.run(module.main)
+    captured = capsys.readouterr()
+    return end.value.code or 0, captured.out, captured.err
+  return run_main
+
+
 def start(script, *flags, **environment):
   """Starts a script of the suite as a process of its own."""
   return subprocess.Popen(

@@ -77,18 +77,3 @@ def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
   process.terminate()
   process.communicate()
   assert '(100 images, step 0)' in line
-
-
-@pytest.mark.parametrize('flag, code, words', [
-    ('--eval_data=train', 2, 'eval_data=train'),
-    ('--checkpoint_dir=', 1, '--checkpoint_dir is missing'),
-    ('--checkpoint_dir=/nonexistent', 1, '/nonexistent does not exist'),
-    ('--data_dir=/proc', 1, '/proc'),
-])
-def test_bad_flags_are_one_sentence(data_dir, trained, flag, code, words):
-  found, output, errors = conftest.run(
-      'cifar10_eval.py', '--data_dir=' + data_dir,
-      '--checkpoint_dir=' + trained, flag, TF_CPP_MIN_LOG_LEVEL='3')
-  assert (found, output) == (code, '')
-  assert errors.startswith('cifar10_eval.py: ') and words in errors
-  assert len(errors.splitlines()) == 1

@@ -166,20 +166,3 @@ def test_second_run_in_the_same_folder_is_refused(tmp_path, data_dir):
   process.communicate()
   assert code == 1
   assert 'is in use by process %d' % process.pid in errors
-
-
-@pytest.mark.parametrize('flag, code, words', [
-    ('--conv1_channels=0', 2, 'conv1_channels=0'),
-    ('--epochs=x', 2, 'epochs=x'),
-    ('--unknown=1', 2, "Unknown command line flag 'unknown'"),
-    ('--checkpoint_dir=x', 2, '--checkpoint_dir is not for this script'),
-    ('stray', 2, 'Unexpected argument stray'),
-    ('--train_dir=', 1, '--train_dir is missing'),
-    ('--batch_size=501', 1, 'has 500 training images, fewer than a batch'),
-])
-def test_bad_flags_are_one_sentence(tmp_path, data_dir, flag, code, words):
-  found, output, errors = conftest.run(*train(tmp_path / 'x', data_dir), flag)
-  assert (found, output) == (code, '')
-  assert errors.startswith('cifar10_train.py: ') and words in errors
-  assert len(errors.splitlines()) == 1
-  assert not os.path.exists(tmp_path / 'x')

@@ -182,22 +182,3 @@ def test_moved_folder_and_evaluation_as_processes(tmp_path, data_dir, trained):
   assert (result['conv1_channels'], result['criterion'],
           result['reconstruction'], result['fine_tuned']) == (5, 'thinet',
                                                               'none', False)
-
-
-@pytest.mark.parametrize('flag, code, words', [
-    ('--conv1_channels=0', 2, 'conv1_channels=0'),
-    ('--conv1_channels=13', 1, 'cannot be kept of the 12 channels'),
-    ('--locations_per_image=145', 2, 'locations_per_image=145'),
-    ('--checkpoint_dir=', 1, '--checkpoint_dir is missing'),
-    ('--output_dir=/dev/null', 1, '/dev/null cannot be used'),
-])
-def test_bad_flags_are_one_sentence(tmp_path, data_dir, trained, flag, code,
-                                    words):
-  found, output, errors = conftest.run(
-      'thinet_compress.py', '--data_dir=' + data_dir,
-      '--checkpoint_dir=' + trained, '--output_dir=%s' % (tmp_path / 'x'),
-      '--conv1_channels=5', flag)
-  assert (found, output) == (code, '')
-  assert errors.startswith('thinet_compress.py: ') and words in errors
-  assert len(errors.splitlines()) == 1
-  assert not os.path.exists(tmp_path / 'x')

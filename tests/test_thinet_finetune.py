@@ -53,11 +53,3 @@ def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
   result = json.load(open(tmp_path / 'tuned' / 'eval.json'))
   assert code == 0 and result['fine_tuned'] is True
   assert result['conv1_channels'] == 4
-
-
-def test_width_is_not_a_flag(slim, tmp_path):
-  code, _, errors = conftest.run(
-      'thinet_finetune.py', '--checkpoint_dir=' + slim,
-      '--train_dir=%s' % (tmp_path / 'x'), '--conv1_channels=4')
-  assert code == 2 and '--conv1_channels is not for this script' in errors
-  assert not os.path.exists(tmp_path / 'x')

@@ -1,0 +1,208 @@
+"""Bad input is refused by one sentence, and nothing is written.
+
+Each case runs the script's own main; two run as processes, to see that nothing
+else gets between the sentence and the user.
+"""
+import os
+import shutil
+
+import checkpoint
+import cifar10
+import cifar10_eval
+import cifar10_input
+import cifar10_train
+import conftest
+import numpy as np
+import pytest
+import thinet_compress
+import thinet_finetune
+
+FOLDER = cifar10_input.FOLDER
+
+
+def tree(folder):
+  """Everything below a folder: name -> bytes."""
+  return {os.path.join(where, name): open(os.path.join(where, name),
+                                          'rb').read()
+          for where, _, names in os.walk(folder) for name in names}
+
+
+@pytest.fixture
+def scripts(data_dir, trained, tmp_path):
+  """A good command for each script, which the cases then spoil."""
+  new = tmp_path / 'new'
+  data = '--data_dir=' + data_dir
+  return {
+      'train': (cifar10_train, data, '--train_dir=%s' % new, '--max_steps=1',
+                '--conv1_channels=8', '--batch_size=50'),
+      'eval': (cifar10_eval, data, '--checkpoint_dir=' + trained),
+      'compress': (thinet_compress, data, '--checkpoint_dir=' + trained,
+                   '--output_dir=%s' % new, '--conv1_channels=5'),
+      'finetune': (thinet_finetune, data, '--checkpoint_dir=' + trained,
+                   '--train_dir=%s' % new, '--max_steps=1')}
+
+
+def refused(call, command, words, tmp_path, codes=(1, 2)):
+  before = tree(tmp_path)
+  code, output, errors = call(*command)
+  assert code in codes and output == ''
+  assert errors.startswith(command[0].__name__ + '.py: ')
+  assert words in errors and len(errors.splitlines()) == 1
+  assert tree(tmp_path) == before
+  return errors
+
+
+@pytest.mark.parametrize('script, flag, words', [
+    ('train', '--conv1_channels=0', 'conv1_channels=0'),
+    ('train', '--conv1_channels=-3', 'conv1_channels=-3'),
+    ('train', '--conv1_channels=5000', 'conv1_channels=5000'),
+    ('train', '--conv1_channels=many', 'conv1_channels=many'),
+    ('train', '--conv1_channels=8.5', 'conv1_channels=8.5'),
+    ('train', '--conv1_channels=', 'conv1_channels='),
+    ('train', '--epochs=0', 'epochs=0'),
+    ('train', '--epochs=-1', 'epochs=-1'),
+    ('train', '--epochs=nan', 'epochs=nan'),
+    ('train', '--epochs=inf', 'epochs=inf'),
+    ('train', '--epochs=x', 'epochs=x'),
+    ('train', '--max_steps=-1', 'max_steps=-1'),
+    ('train', '--max_steps=1e3', 'max_steps=1e3'),
+    ('train', '--learning_rate=-0.1', 'learning_rate=-0.1'),
+    ('train', '--learning_rate=nan', 'learning_rate=nan'),
+    ('train', '--learning_rate=inf', 'learning_rate=inf'),
+    ('train', '--seed=-1', 'seed=-1'),
+    ('train', '--seed=4294967296', 'seed=4294967296'),
+    ('train', '--batch_size=0', 'batch_size=0'),
+    ('train', '--batch_size=501', 'has 500 training images, fewer than a batch'),
+    ('train', '--log_frequency=0', 'log_frequency=0'),
+    ('train', '--histogram_frequency=-1', 'histogram_frequency=-1'),
+    ('train', '--checkpoint_frequency=0', 'checkpoint_frequency=0'),
+    ('train', '--schedule=slow', 'schedule=slow'),
+    ('train', '--train_dir=', '--train_dir is missing'),
+    ('train', '--train_dir=/dev/null', '/dev/null cannot be used'),
+    ('train', '--train_dir=/proc/new', '/proc/new cannot be used'),
+    ('train', '--data_dir=/dev/null', '/dev/null'),
+    ('train', '--data_dir=/proc/new', '/proc/new'),
+    ('train', '--unknown=1', "Unknown command line flag 'unknown'"),
+    ('train', '--checkpoint_dir=x', '--checkpoint_dir is not for this script'),
+    ('train', 'stray', 'Unexpected argument stray'),
+    ('eval', '--checkpoint_dir=', '--checkpoint_dir is missing'),
+    ('eval', '--checkpoint_dir=/none', '/none does not exist'),
+    ('eval', '--checkpoint_dir=/dev/null', '/dev/null does not exist'),
+    ('eval', '--eval_data=train', 'eval_data=train'),
+    ('eval', '--weights=best', 'weights=best'),
+    ('eval', '--eval_interval_secs=-1', 'eval_interval_secs=-1'),
+    ('eval', '--conv1_channels=12', '--conv1_channels is not for this script'),
+    ('eval', '--seed=1', '--seed is not for this script'),
+    ('compress', '--conv1_channels=13', 'be kept of the 12 channels'),
+    ('compress', '--conv1_channels=0', 'conv1_channels=0'),
+    ('compress', '--reconstruction=all', 'reconstruction=all'),
+    ('compress', '--num_images=0', 'num_images=0'),
+    ('compress', '--locations_per_image=145', 'locations_per_image=145'),
+    ('compress', '--checkpoint_dir=', '--checkpoint_dir is missing'),
+    ('compress', '--output_dir=', '--output_dir is missing'),
+    ('compress', '--output_dir=/dev/null', '/dev/null cannot be used'),
+    ('compress', '--train_dir=x', '--train_dir is not for this script'),
+    ('finetune', '--checkpoint_dir=', '--checkpoint_dir is missing'),
+    ('finetune', '--train_dir=', '--train_dir is missing'),
+    ('finetune', '--conv1_channels=4', '--conv1_channels is not for this'),
+    ('finetune', '--schedule=fast', '--schedule is not for this script'),
+    ('finetune', '--epochs=0', 'epochs=0'),
+])
+def test_flags(call, scripts, tmp_path, script, flag, words):
+  refused(call, scripts[script] + (flag,), words, tmp_path)
+
+
+def put(content):
+  def change(folder):
+    (folder / 'data_batch_2.bin').write_bytes(content)
+    (folder / 'test_batch.bin').write_bytes(content)
+  return change
+
+
+def remove(folder):
+  os.unlink(folder / 'data_batch_2.bin')
+  os.unlink(folder / 'test_batch.bin')
+
+
+def make_folders(folder):
+  remove(folder)
+  os.mkdir(folder / 'data_batch_2.bin')
+  os.mkdir(folder / 'test_batch.bin')
+
+
+@pytest.mark.parametrize('script', ['train', 'eval', 'compress', 'finetune'])
+@pytest.mark.parametrize('change, words', [
+    (put(b''), 'has 0 bytes, expected a whole number of records of 3073'),
+    (put(bytes(3000)), 'has 3000 bytes'),
+    (put(bytes(3074)), 'has 3074 bytes'),
+    (put(bytes(3073) + b'\x0a' + bytes(3072)), 'label 10 in record 1, expected'),
+    (remove, 'No such file or directory'),
+    (make_folders, 'Is a directory'),
+])
+def test_data(call, scripts, data_dir, tmp_path, script, change, words):
+  shutil.copytree(os.path.join(data_dir, FOLDER), tmp_path / 'data' / FOLDER)
+  change(tmp_path / 'data' / FOLDER)
+  errors = refused(call, scripts[script] + (
+      '--data_dir=%s' % (tmp_path / 'data'),), words, tmp_path, codes=(1,))
+  assert 'test_batch.bin' in errors if script == 'eval' else (
+      'data_batch_2.bin' in errors)
+
+
+def cut(folder):
+  path = folder / 'model.ckpt-30.data-00000-of-00001'
+  path.write_bytes(path.read_bytes()[:5000])
+
+def flip(folder):
+  path = folder / 'model.ckpt-30.data-00000-of-00001'
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+def empty(folder):
+  (folder / 'model.ckpt-30.index').write_bytes(b'')
+
+def lose_index(folder):
+  os.unlink(folder / 'model.ckpt-30.index')
+
+def lose_all(folder):
+  for name in os.listdir(folder):
+    os.unlink(folder / name)
+
+def lose_averages(folder):
+  _, arrays, settings = checkpoint.read_newest(str(folder))
+  lose_all(folder)
+  checkpoint.save(str(folder), {
+      name: value for name, value in arrays.items()
+      if not name.endswith(cifar10.AVERAGE)}, settings)
+
+def other_network(folder):
+  lose_all(folder)
+  checkpoint.save(str(folder), {'w': np.zeros(3, np.float32)}, {})
+
+
+@pytest.mark.parametrize('script', ['eval', 'compress', 'finetune'])
+@pytest.mark.parametrize('change, words', [
+    (cut, 'model.ckpt-30 is damaged'), (flip, 'model.ckpt-30 is damaged'),
+    (empty, 'model.ckpt-30 is damaged'),
+    (lose_index, 'model.ckpt-30 is damaged'),
+    (lose_all, 'holds no finished checkpoint'),
+    (lose_averages, 'ExponentialMovingAverage'),
+    (other_network, 'lacks conv1/weights')])
+def test_checkpoints(call, scripts, trained, tmp_path, script, change, words):
+  os.makedirs(tmp_path / 'parent')
+  for name in os.listdir(trained):
+    if name.startswith(('checkpoint', 'model')):
+      shutil.copy(os.path.join(trained, name), tmp_path / 'parent')
+  change(tmp_path / 'parent')
+  refused(call, scripts[script] + (
+      '--checkpoint_dir=%s' % (tmp_path / 'parent'),), words, tmp_path,
+          codes=(1,))
+
+
+@pytest.mark.parametrize('script, flag, code', [('train', '--epochs=x', 2),
+                                                ('eval', '--checkpoint_dir=', 1)])
+def test_as_processes(scripts, script, flag, code):
+  module, *flags = scripts[script]
+  found, output, errors = conftest.run(module.__name__ + '.py', *flags, flag)
+  assert (found, output) == (code, '')
+  assert len(errors.splitlines()) == 1 and 'Traceback' not in errors
