@@ -68,8 +68,8 @@ def read(path):
     settings = json.loads(arrays.pop(SETTINGS, np.asarray(b'{}')).item())
     if not isinstance(settings, dict):
       raise ValueError('settings are no dict')
-  except (tf.errors.OpError, ValueError, RuntimeError, TypeError,
-          LookupError) as error:
+  except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError,
+          MemoryError) as error:
     raise UserError('Checkpoint %s is damaged or incomplete (%s); remove its '
                     'files, or restore them.' % (
                         path, str(error).split('\n')[0]))

@@ -151,6 +151,7 @@ def local_response_normalization(x):
 
 def _activation_summary(x, name):
   """Summaries of a layer's activations and of their sparsity."""
+  x = tf.cast(x, tf.float32)
   tf.summary.histogram(name + '/activations', x, collections=['histograms'])
   tf.summary.scalar(name + '/sparsity', tf.nn.zero_fraction(x),
                     collections=['histograms'])
@@ -181,7 +182,8 @@ def _convolution(x, name, channels, bias):
         'weights', [5, 5, x.shape[-1].value, channels], stddev=5e-2, wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
     pre_activation = tf.nn.bias_add(
-        tf.nn.conv2d(x, kernel, 1, 'SAME'), biases, name='pre_activation')
+        tf.nn.conv2d(x, tf.cast(kernel, x.dtype), 1, 'SAME'),
+        tf.cast(biases, x.dtype), name='pre_activation')
     activation = tf.nn.relu(pre_activation, name=name)
   _activation_summary(activation, name)
   return activation
@@ -193,35 +195,42 @@ def _dense(x, name, units, stddev, wd, bias, activation):
     weights = _variable_with_weight_decay(
         'weights', [x.shape[-1].value, units], stddev=stddev, wd=wd)
     biases = _variable('biases', [units], tf.constant_initializer(bias))
-    y = tf.nn.bias_add(tf.matmul(x, weights), biases, name='pre_activation')
+    y = tf.nn.bias_add(tf.matmul(x, tf.cast(weights, x.dtype)),
+                       tf.cast(biases, x.dtype), name='pre_activation')
     if activation:
       y = tf.nn.relu(y, name=name)
   _activation_summary(y, name)
   return y
 
 
-def inference(images, conv1_channels=CONV1_CHANNELS):
+def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   """Builds the network.
 
   Args:
     images: float32 [n, 24, 24, 3] from distorted_inputs or inputs; n may be
       unknown.
     conv1_channels: width of the first layer.
+    precision: 'float32', or 'bfloat16' for the operands of convolutions and
+      matrix products; weights and normalization are float32 in both.
 
   Returns:
     float32 [n, 10]: logits.
   """
-  conv1 = _convolution(images, 'conv1', conv1_channels, bias=0.0)
-  norm1 = local_response_normalization(_pool(conv1))
-  norm1 = tf.identity(norm1, name='norm1')
-  conv2 = _convolution(norm1, 'conv2', 64, bias=0.1)
-  norm2 = local_response_normalization(conv2)
-  pool2 = tf.identity(_pool(norm2), name='pool2')
-  flat = tf.reshape(pool2, [-1, 6 * 6 * 64])
+  dtype = tf.as_dtype(precision)
+
+  def normalized(x):
+    return local_response_normalization(tf.cast(x, tf.float32))
+
+  conv1 = _convolution(tf.cast(images, dtype), 'conv1', conv1_channels, 0.0)
+  norm1 = tf.identity(normalized(_pool(conv1)), name='norm1')
+  conv2 = _convolution(tf.cast(norm1, dtype), 'conv2', 64, 0.1)
+  pool2 = tf.identity(_pool(normalized(conv2)), name='pool2')
+  flat = tf.cast(tf.reshape(pool2, [-1, 6 * 6 * 64]), dtype)
   local3 = _dense(flat, 'local3', 384, 0.04, WEIGHT_DECAY, 0.1, True)
   local4 = _dense(local3, 'local4', 192, 0.04, WEIGHT_DECAY, 0.1, True)
-  return _dense(local4, 'softmax_linear', NUM_CLASSES, 1 / 192.0, 0.0, 0.0,
-                False)
+  logits = _dense(local4, 'softmax_linear', NUM_CLASSES, 1 / 192.0, 0.0, 0.0,
+                  False)
+  return tf.cast(logits, tf.float32)
 
 
 def weight_shapes(conv1_channels):

@@ -42,6 +42,8 @@ tf.app.flags.register_validator(
 tf.app.flags.register_validator(
     'learning_rate', lambda value: value is None or np.isfinite(value),
     'give a finite number')
+tf.app.flags.DEFINE_enum('precision', 'float32', ['float32', 'bfloat16'],
+                         'Of the operands of convolutions and matrix products.')
 tf.app.flags.DEFINE_integer('log_frequency', 100,
                             'Steps between log lines and scalar summaries.',
                             lower_bound=1)
@@ -259,7 +261,8 @@ def train(schedule, conv1_channels, initial=None, **made):
   rate = plan.learning_rate if rate is None else rate
   settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
                   batch_size=FLAGS.batch_size, data_digest=digest,
-                  schedule=schedule, learning_rate=rate)
+                  schedule=schedule, learning_rate=rate,
+                  precision=FLAGS.precision)
   if plan.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
   lock = checkpoint.hold(FLAGS.train_dir)
@@ -272,7 +275,7 @@ def train(schedule, conv1_channels, initial=None, **made):
     tf.set_random_seed(FLAGS.seed)
     global_step = tf.train.get_or_create_global_step()
     images, labels = cifar10.distorted_inputs(FLAGS.seed)
-    logits = cifar10.inference(images, conv1_channels)
+    logits = cifar10.inference(images, conv1_channels, FLAGS.precision)
     loss = cifar10.loss(logits, labels)
     learning_rate = cifar10.learning_rate_at(
         global_step, plan, rate, steps_per_epoch, last_step)

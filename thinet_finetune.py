@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
               'train_dir', 'epochs', 'max_steps', 'learning_rate', 'log_frequency',
-              'histogram_frequency', 'checkpoint_frequency'):
+              'histogram_frequency', 'checkpoint_frequency', 'precision'):
   tf.app.flags.declare_key_flag(_name)
 
 

@@ -42,8 +42,12 @@ def read_cell(path):
             'yes' if result.get('fine_tuned') else 'no')
     if mode[1] not in CRITERIA or mode[2] not in RECONSTRUCTIONS:
       raise ValueError('no such mode as %s, %s' % mode[1:3])
-    return mode, float(result['top1']), float(result['top5'])
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    top1, top5 = float(result['top1']), float(result['top5'])
+    if not 0 <= top1 <= top5 <= 100:
+      raise ValueError('%s and %s are no percentages' % (top1, top5))
+    return mode, top1, top5
+  except (OSError, ValueError, LookupError, TypeError, AttributeError,
+          OverflowError, RecursionError) as error:
     raise ValueError('%s is left out, it cannot be read (%s: %s); evaluate '
                      'again.' % (path, type(error).__name__, error))
 

@@ -1,5 +1,6 @@
 """What the tests share: drawn data, a small trained network, real processes."""
 import os
+import resource
 import subprocess
 import sys
 
@@ -59,20 +60,27 @@ def call(capsys, monkeypatch):
   return run_main
 
 
-def start(script, *flags, **environment):
-  """Starts a script of the suite as a process of its own."""
+def start(script, *flags, largest_file=None):
+  """Starts a script of the suite as a process of its own.
+
+  With largest_file, a write beyond that many bytes into a file fails, as on a
+  full disk.
+  """
+  def limit():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
   return subprocess.Popen(
       [sys.executable, os.path.join(ROOT, script)] + list(flags),
       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      env=dict(os.environ, PYTHONUNBUFFERED='1', **environment))
+      preexec_fn=limit if largest_file else None,
+      env=dict(os.environ, PYTHONUNBUFFERED='1'))
 
 
-def run(script, *flags, **environment):
+def run(script, *flags, largest_file=None):
   """Runs a script to its end; returns (exit code, output, errors).
 
   TensorFlow's own start-up lines are left out of the errors.
   """
-  process = start(script, *flags, **environment)
+  process = start(script, *flags, largest_file=largest_file)
   output, errors = process.communicate()
   return process.returncode, output, '\n'.join(
       line for line in errors.splitlines()
