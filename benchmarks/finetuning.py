@@ -29,16 +29,15 @@ FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'output_dir'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
-WIDTH, PARENT_EPOCHS, EPOCHS = 16, 12, 10
+WIDTH, PARENT_EPOCHS, EPOCHS = 16, 12, 8
 CANDIDATES = {
     name: cifar10.Schedule(EPOCHS, *rest) for name, rest in {
         'rate 0.1, constant, average 0.9999': (0.1, False, 0.0, 0.9999),
-        'rate 0.02, linear, average 0.999': (0.02, True, 0.0, 0.999),
         'rate 0.05, linear, average 0.999': (0.05, True, 0.0, 0.999),
         'rate 0.1, linear, average 0.999': (0.1, True, 0.0, 0.999),
         'rate 0.2, linear, average 0.999': (0.2, True, 0.0, 0.999),
-        'rate 0.01, linear, Nesterov 0.9': (0.01, True, 0.9, 0.999),
-        'rate 0.03, linear, Nesterov 0.9': (0.03, True, 0.9, 0.999),
+        'rate 0.02, linear, Nesterov 0.9, average 0.999': (
+            0.02, True, 0.9, 0.999),
     }.items()}
 
 

@@ -183,3 +183,26 @@ def test_learning_rates_by_hand():
   np.testing.assert_allclose(rate('fast', 49, 1000), 0.1, rtol=1e-6)
   np.testing.assert_allclose(rate('fast', 525, 1000), 0.05, rtol=1e-6)
   np.testing.assert_allclose(rate('fast', 999, 1000), 0.1 / 950, rtol=1e-5)
+
+
+def test_bfloat16_is_float32_within_its_rounding():
+  """Variables stay float32; a bfloat16 has 8 bits, so 1 % is far apart."""
+  generator = np.random.default_rng(0)
+  x = generator.normal(size=[16, 24, 24, 3]).astype(np.float32)
+  results = {}
+  for precision in ('float32', 'bfloat16'):
+    with tf.Graph().as_default(), tf.Session() as session:
+      logits = cifar10.inference(tf.constant(x), 16, precision)
+      assert logits.dtype == tf.float32
+      values = np.random.default_rng(1)
+      for var in tf.trainable_variables():
+        assert var.dtype.base_dtype == tf.float32
+      cifar10.assign(session, {
+          var: values.normal(0.01, 0.05, var.shape.as_list())
+          for var in tf.trainable_variables()})
+      loss = cifar10.loss(logits, tf.range(16) % 10)
+      gradients = tf.gradients(loss, tf.trainable_variables())
+      results[precision] = session.run([logits] + gradients)
+  for one, other in zip(*results.values()):
+    assert one.tobytes() != other.tobytes()
+    assert (np.linalg.norm(one - other) < 0.05 * np.linalg.norm(one))
