@@ -8,11 +8,20 @@ sum (sum_{c in T} x_c)^2 over many samples small.
 Everything is a function of the patch moments A = sum p p^T, where p is the
 [channels * 25] patch of conv2's input around a sampled position, channel by
 channel. Samples are never stored, so memory does not grow with their number.
+A kernel is conv2's, [5, 5, channels, filters].
 """
+import collections
+
 import numpy as np
 
 RIDGE = 1e-9       # Of the mean diagonal: far below any signal.
+RIDGES = 10.0 ** np.arange(-8, 0)   # What a held-out choice is made from.
 DEPENDENT = 1e-7   # Share of a contribution that the others leave unexplained.
+
+
+# second: float64 [channels * 25, channels * 25], sum of p p^T; first: float64
+# [channels * 25], sum of p; count: number of patches.
+Moments = collections.namedtuple('Moments', ['second', 'first', 'count'])
 
 
 def blocks(kernel):
@@ -29,8 +38,8 @@ def contribution_gram(moments, kernel):
   G[c, d] = sum_o w_co^T A_cd w_do.
 
   Args:
-    moments: float64 [channels * 25, channels * 25], A.
-    kernel: [5, 5, channels, filters], conv2's.
+    moments: Moments of the patches.
+    kernel: [5, 5, channels, filters].
 
   Returns:
     float64 [channels, channels].
@@ -40,13 +49,13 @@ def contribution_gram(moments, kernel):
   """
   weights = blocks(kernel)
   channels, taps, _ = weights.shape
-  if moments.shape != (channels * taps,) * 2:
+  if moments.second.shape != (channels * taps,) * 2:
     raise ValueError('moments %s do not match a kernel %s' % (
-        moments.shape, kernel.shape))
-  moments = moments.reshape(channels, taps, channels, taps)
+        moments.second.shape, kernel.shape))
+  second = moments.second.reshape(channels, taps, channels, taps)
   gram = np.empty([channels, channels])
   for c in range(channels):
-    seen = np.tensordot(weights[c], moments[c], (0, 0))  # [filters, d, taps]
+    seen = np.tensordot(weights[c], second[c], (0, 0))  # [filters, d, taps]
     gram[c] = np.einsum('odl,dlo->d', seen, weights)
   return (gram + gram.T) / 2
 
@@ -123,20 +132,141 @@ def scales(gram, kept):
   return np.linalg.solve(inner + ridge * np.eye(len(kept)), right)
 
 
-def relative_error(gram, kept, factors=None):
-  """|y - X_S s|^2 / |y|^2 for the kept channels S and their factors.
+def kept_order(gram):
+  """Orders channels by greedy choice of the kept set, scales refitted.
+
+  The journal's variant (Luo et al., TPAMI 2019): the next channel to keep is
+  the one that correlates most with what the kept ones, at their least-squares
+  scales, leave of y. This is orthogonal matching pursuit on the contributions.
 
   Args:
     gram: float64 [channels, channels].
-    kept: indices of the kept channels.
-    factors: float64 [kept], by default ones.
+
+  Returns:
+    (order, objective): the order of removal, as removal_order, and float64
+    [channels + 1]: |y - X_S s|^2 / |y|^2 with the first m of it removed.
+  """
+  gram = _check_gram(gram)
+  size, target = np.diag(gram), gram.sum(1)
+  total = gram.sum() or 1.0
+  kept, errors = [], [1.0]
+  for _ in range(len(gram)):
+    left = target - gram[:, kept] @ scales(gram, kept) if kept else target
+    gain = np.where(size > 0, left ** 2 / np.where(size > 0, size, 1), 0)
+    gain[kept] = -1
+    kept.append(int(np.argmax(gain)))
+    rest = np.ones(len(gram))
+    rest[kept] -= scales(gram, kept)
+    errors.append(max(0.0, rest @ gram @ rest / total))
+  return np.array(kept[::-1], np.int64), np.array(errors[::-1])
+
+
+def centred(moments):
+  """Second moments around the mean: the bias takes up the mean."""
+  return moments.second - np.outer(moments.first,
+                                   moments.first) / moments.count
+
+
+def least_squares_order(moments, kernel):
+  """Backward elimination by the error of the full least squares.
+
+  The channel to remove next is the one without which the best conv2 weights of
+  the others, bias included, fit y worst by least. With V = A^-1 and W = V B,
+  removing the rows c costs tr(W_c^T V_cc^-1 W_c), and V and W are downdated by
+  a Schur complement.
+
+  Args:
+    moments: Moments of the patches.
+    kernel: [5, 5, channels, filters].
+
+  Returns:
+    (order, objective): the order of removal, and float64 [channels + 1]: the
+    error relative to the variance of y, with the first m of it removed.
+  """
+  weights = blocks(kernel)
+  channels, taps, filters = weights.shape
+  second = centred(moments)
+  flat = weights.reshape(channels * taps, filters)
+  total = np.sum(flat * (second @ flat)) or 1.0
+  ridge = RIDGES[0] * (np.trace(second) / len(second) or 1.0)
+  inverse = np.linalg.inv(second + ridge * np.eye(len(second)))
+  flat = flat.copy()
+  left, order, costs = list(range(channels)), [], [0.0]
+  while left:
+    rows = [slice(i * taps, (i + 1) * taps) for i in range(len(left))]
+    solved = [np.linalg.solve(inverse[row, row], flat[row]) for row in rows]
+    cost = [np.sum(flat[row] * s) for row, s in zip(rows, solved)]
+    best = int(np.argmin(cost))
+    row = rows[best]
+    keep = np.r_[0:row.start, row.stop:len(flat)]
+    across = inverse[keep, row]
+    flat = flat[keep] - across @ solved[best]
+    inverse = inverse[np.ix_(keep, keep)] - across @ np.linalg.solve(
+        inverse[row, row], across.T)
+    order.append(left.pop(best))
+    costs.append(costs[-1] + cost[best] / total)
+  return np.array(order, np.int64), np.array(costs)
+
+
+def full_reconstruction(fit, check, kernel, kept):
+  """All conv2 weights of the kept channels, and the shift of its bias.
+
+  Least squares against y (He et al., ICCV 2017, Eq. 3), with a ridge toward the
+  present weights: the one of RIDGES that does best on samples held back.
+
+  Args:
+    fit: Moments to fit.
+    check: Moments of other samples.
+    kernel: [5, 5, channels, filters].
+    kept: sorted indices of the kept channels.
+
+  Returns:
+    (kernel, shift, ridge): [5, 5, kept, filters], what to add to the bias,
+    float64 [filters], and the chosen ridge relative to the mean diagonal.
+  """
+  channels, taps, filters = blocks(kernel).shape
+  rows = (np.asarray(kept)[:, np.newaxis] * taps + np.arange(taps)).ravel()
+  flat = blocks(kernel).reshape(channels * taps, filters)
+  second = centred(fit)
+  inner = second[np.ix_(rows, rows)]
+  missing = second[rows] @ flat - inner @ flat[rows]
+  values, vectors = np.linalg.eigh(inner)
+  values, missing = np.maximum(values, 0), vectors.T @ missing
+  best = None
+  for ridge in RIDGES:
+    step = ridge * (values.mean() or 1.0)
+    weights = flat[rows] + vectors @ (missing / (values + step)[:, np.newaxis])
+    shift = (flat.T @ fit.first - weights.T @ fit.first[rows]) / fit.count
+    rebuilt = weights.reshape(len(kept), 5, 5, filters).transpose(1, 2, 0, 3)
+    error = relative_error(check, kernel, kept, rebuilt, shift)
+    if best is None or error < best[0]:
+      best = error, rebuilt, shift, float(ridge)
+  return best[1:]
+
+
+def relative_error(moments, kernel, kept, rebuilt, shift=0.0):
+  """sum |y - y_slim|^2 / sum |y|^2, y without its bias.
+
+  Args:
+    moments: Moments of the samples.
+    kernel: [5, 5, channels, filters], the original.
+    kept: sorted indices of the kept channels.
+    rebuilt: [5, 5, kept, filters], the slim network's.
+    shift: float64 [filters], the slim bias less the original.
 
   Returns:
     float.
   """
-  left = np.ones(len(gram))
-  left[kept] -= 1.0 if factors is None else factors
-  return float(left @ gram @ left / (gram.sum() or 1.0))
+  left = blocks(kernel).copy()
+  filters = left.shape[-1]
+  whole = left.reshape(-1, filters)
+  total = np.sum(whole * (moments.second @ whole)) or 1.0
+  left[kept] -= blocks(rebuilt)
+  left = left.reshape(-1, filters)
+  shift = np.broadcast_to(shift, filters)
+  error = np.sum(left * (moments.second @ left))
+  error += moments.count * shift @ shift - 2 * shift @ (left.T @ moments.first)
+  return float(error / total)
 
 
 def degenerate(gram):

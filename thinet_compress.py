@@ -25,8 +25,12 @@ for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
               'conv1_channels', 'seed'):
   tf.app.flags.declare_key_flag(_name)
 tf.app.flags.DEFINE_string('output_dir', None, 'Folder for the slim network.')
-tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale'],
-                         'What makes up for the removed channels.')
+tf.app.flags.DEFINE_enum('criterion', 'thinet',
+                         ['thinet', 'thinet_kept', 'least_squares', 'l1',
+                          'random'], 'Which channels to keep; see README.')
+tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full'],
+                         'What makes up for the removed channels: nothing, a '
+                         'factor for each kept one, or all weights of conv2.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
                             'Training images to sample from.', lower_bound=1)
 tf.app.flags.DEFINE_integer('locations_per_image', 10,
@@ -71,8 +75,8 @@ def patch_moments(arrays, num_images, locations, seed):
     seed: integer.
 
   Returns:
-    (fit, check): float64 [channels * 25, channels * 25] each, channel by
-    channel: the moments of nine tenths of the samples, and of the rest.
+    (fit, check): thinet.Moments, channel by channel, of nine tenths of the
+    samples and of the rest.
   """
   channels, batch_size = arrays['conv1/biases'].size, FLAGS.batch_size
   size = 25 * channels
@@ -89,7 +93,7 @@ def patch_moments(arrays, num_images, locations, seed):
     patches = sampled_patches(
         tf.get_default_graph().get_tensor_by_name('norm1:0'), locations, seed,
         batch)
-    fit, check = np.zeros([size, size]), np.zeros([size, size])
+    second, first, count = np.zeros([2, size, size]), np.zeros([2, size]), [0, 0]
     with tf.Session(config=cifar10.session_config()) as session:
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
@@ -97,20 +101,79 @@ def patch_moments(arrays, num_images, locations, seed):
       for number in range(-(-num_images // batch_size)):
         sample = session.run(patches, {batch: number}).astype(np.float64)
         held_back = len(sample) // CHECK_SHARE
-        for part, rows in ((fit, sample[held_back:]),
-                           (check, sample[:held_back])):
-          part += rows.T @ rows
+        for part, rows in enumerate((sample[held_back:], sample[:held_back])):
+          second[part] += rows.T @ rows
+          first[part] += rows.sum(0)
+          count[part] += len(rows)
   by_channel = np.arange(size).reshape(25, channels).T.ravel()
-  return tuple(part[np.ix_(by_channel, by_channel)] for part in (fit, check))
+  return tuple(thinet.Moments(second[part][np.ix_(by_channel, by_channel)],
+                              first[part][by_channel], count[part])
+               for part in (0, 1))
 
 
-def slim(arrays, kept, factors):
+def choose(criterion, moments, arrays, seed):
+  """Orders the channels for removal.
+
+  Args:
+    criterion: value of --criterion.
+    moments: thinet.Moments.
+    arrays: name -> array of the checkpoint.
+    seed: integer, of the random choice.
+
+  Returns:
+    (order, objective): int64 [channels], and float64 [channels + 1], what the
+    criterion minimises with the first m of the order removed (for the controls,
+    what ThiNet minimises).
+  """
+  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
+  if criterion == 'least_squares':
+    return thinet.least_squares_order(moments, kernel)
+  gram = thinet.contribution_gram(moments, kernel)
+  if criterion == 'thinet_kept':
+    return thinet.kept_order(gram)
+  if criterion == 'thinet':
+    order = thinet.removal_order(gram)
+  elif criterion == 'l1':
+    filters = arrays['conv1/weights' + cifar10.AVERAGE]
+    order = np.argsort(np.abs(filters).sum((0, 1, 2)), kind='stable')
+  else:
+    order = np.random.default_rng(seed).permutation(len(gram))
+  return order, thinet.objective(gram, order)
+
+
+def rebuild(mode, fit, check, kernel, kept):
+  """conv2's weights for the kept channels.
+
+  Args:
+    mode: value of --reconstruction.
+    fit, check: thinet.Moments.
+    kernel: [5, 5, channels, 64], conv2's averaged weights.
+    kept: sorted indices of the kept channels.
+
+  Returns:
+    (kernel, shift, details): [5, 5, kept, 64], what to add to conv2's bias, and
+    what compress.json should say about it.
+  """
+  if mode == 'none' or len(kept) == kernel.shape[2]:
+    return kernel[:, :, kept], 0.0, {'scales': [1.0] * len(kept)}
+  if mode == 'scale':
+    factors = thinet.scales(thinet.contribution_gram(fit, kernel), kept)
+    return (kernel[:, :, kept] * factors[:, np.newaxis], 0.0,
+            {'scales': factors.tolist()})
+  rebuilt, shift, ridge = thinet.full_reconstruction(fit, check, kernel, kept)
+  return rebuilt, shift, {'ridge': ridge}
+
+
+def slim(arrays, kept, kernel, shift, scales=None):
   """The arrays of the network without the other conv1 channels.
 
   Args:
     arrays: name -> array of the checkpoint, weights and averages.
     kept: sorted indices of the channels to keep.
-    factors: float [kept], multiplied into conv2's weights.
+    kernel: [5, 5, kept, 64], conv2's rebuilt averaged weights.
+    shift: what to add to conv2's bias.
+    scales: [kept] if the kernel is a scaled slice, which raw weights then are,
+      too; else the raw conv2 gets the averaged weights.
 
   Returns:
     name -> array, with a global step of 0.
@@ -121,8 +184,12 @@ def slim(arrays, kept, factors):
       value = arrays[variable]
       if name.startswith('conv1/'):
         value = value[..., kept]
+      elif name == 'conv2/weights' and scales is not None:
+        value = value[:, :, kept] * np.float32(scales)[:, np.newaxis]
       elif name == 'conv2/weights':
-        value = value[:, :, kept] * np.float32(factors)[:, np.newaxis]
+        value = np.float32(kernel)
+      elif name == 'conv2/biases' and scales is None:
+        value = np.float32(arrays[name + cifar10.AVERAGE] + shift)
       result[variable] = value
   return result
 
@@ -162,7 +229,7 @@ def compress():
   width, keep = arrays['conv1/biases'].size, FLAGS.conv1_channels
   num_images = min(FLAGS.num_images, examples)
   settings = {
-      'conv1_channels': keep, 'criterion': 'thinet',
+      'conv1_channels': keep, 'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
       'seed': FLAGS.seed, 'num_images': num_images,
       'locations_per_image': FLAGS.locations_per_image, 'data_digest': digest,
@@ -178,41 +245,39 @@ def compress():
   fit, check = patch_moments(arrays, num_images, FLAGS.locations_per_image,
                              FLAGS.seed)
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
-  gram, check_gram = (thinet.contribution_gram(moments, kernel)
-                      for moments in (fit, check))
   clock.append(time.time())
-  for kind, channels in zip(('dead', 'linearly dependent'),
-                            thinet.degenerate(gram)):
+  dead, dependent = thinet.degenerate(thinet.contribution_gram(fit, kernel))
+  for kind, channels in (('dead', dead), ('linearly dependent', dependent)):
     if channels:
       print('%s: conv1 channels %s are %s.' % (
           path, ', '.join(map(str, channels)), kind), file=sys.stderr)
-  order = thinet.removal_order(gram)
+  order, objective = choose(FLAGS.criterion, fit, arrays, FLAGS.seed)
   kept = np.sort(order[width - keep:])
-  objective = thinet.objective(gram, order)
-  factors = np.ones(keep)
-  if FLAGS.reconstruction == 'scale' and keep < width:
-    factors = thinet.scales(gram, kept)
   clock.append(time.time())
-
-  checkpoint.save(FLAGS.output_dir, slim(arrays, kept, factors),
-                          settings)
+  rebuilt, shift, details = rebuild(FLAGS.reconstruction, fit, check, kernel,
+                                    kept)
+  clock.append(time.time())
+  checkpoint.save(FLAGS.output_dir,
+                  slim(arrays, kept, rebuilt, shift, details.get('scales')),
+                  settings)
   clock.append(time.time())
   multiply_adds, parameters = cifar10.cost(keep)
   parent_multiply_adds, parent_parameters = cifar10.cost(width)
-  dead, dependent = thinet.degenerate(gram)
   result = dict(
-      settings, parent_channels=width, parent_checkpoint=path,
+      settings, **details, parent_channels=width, parent_checkpoint=path,
       kept=kept.tolist(), removal_order=order.tolist(),
       objective={str(width - m): float(value)
                  for m, value in enumerate(objective)},
-      scales=factors.tolist(), dead=dead, dependent=dependent,
-      relative_error_before=thinet.relative_error(check_gram, kept),
-      relative_error_after=thinet.relative_error(check_gram, kept, factors),
+      dead=dead, dependent=dependent,
+      relative_error_before=thinet.relative_error(check, kernel, kept,
+                                                  kernel[:, :, kept]),
+      relative_error_after=thinet.relative_error(check, kernel, kept, rebuilt,
+                                                 shift),
       samples=num_images * FLAGS.locations_per_image,
       multiply_adds=multiply_adds, parameters=parameters,
       parent_multiply_adds=parent_multiply_adds,
       parent_parameters=parent_parameters,
-      seconds=dict(zip(('moments', 'choice', 'write'),
+      seconds=dict(zip(('moments', 'choice', 'reconstruction', 'write'),
                        np.round(np.diff(clock), 3).tolist())))
   checkpoint.write_json(report, result)
   print('%s: kept %d of %d channels; relative error %.4f, rebuilt %.4f' % (

@@ -17,8 +17,11 @@ def problem(seed, channels=6, taps=25, filters=3, samples=400, mixed=True):
   flat = kernel.reshape(taps, channels, filters)
   # One row for each (sample, filter), as in the paper.
   rows = np.einsum('nct,tcf->nfc', patches, flat).reshape(-1, channels)
-  flat_patches = patches.reshape(samples, -1)
-  return flat_patches.T @ flat_patches, kernel, rows
+  return moments_of(patches.reshape(samples, -1)), kernel, rows
+
+
+def moments_of(patches):
+  return thinet.Moments(patches.T @ patches, patches.sum(0), len(patches))
 
 
 def textbook_order(rows):
@@ -85,12 +88,12 @@ def test_scales_equal_lstsq_on_stored_contributions(seed, kept):
   scales = thinet.scales(gram, kept)
   expected = np.linalg.lstsq(rows[:, kept], rows.sum(1), rcond=None)[0]
   np.testing.assert_allclose(scales, expected, rtol=1e-5)
-  left = rows.sum(1) - rows[:, kept] @ scales
-  np.testing.assert_allclose(
-      thinet.relative_error(gram, kept, scales),
-      (left ** 2).sum() / (rows.sum(1) ** 2).sum(), rtol=1e-5, atol=1e-9)
-  assert (thinet.relative_error(gram, kept, scales) <=
-          thinet.relative_error(gram, kept) + 1e-12)
+  for factors in (scales, np.ones(len(kept))):
+    left = rows.sum(1) - rows[:, kept] @ factors
+    np.testing.assert_allclose(
+        thinet.relative_error(moments, kernel, kept,
+                              kernel[:, :, kept] * factors[:, None]),
+        (left ** 2).sum() / (rows.sum(1) ** 2).sum(), rtol=1e-5, atol=1e-9)
 
 
 def test_dead_and_duplicated_channels_are_named_and_do_no_harm():
@@ -111,3 +114,92 @@ def test_dead_and_duplicated_channels_are_named_and_do_no_harm():
                              rtol=1e-4, atol=1e-3)
   assert thinet.removal_order(gram)[0] == 6
   assert thinet.degenerate(np.eye(3)) == ([], [])
+
+
+# ------------------------------------------------------- beyond the ICCV paper
+
+
+def least_squares(patches, kernel, kept):
+  """(weights [kept * 25, filters], bias, error) by lstsq on the samples."""
+  samples, channels = len(patches), kernel.shape[2]
+  y = patches.reshape(samples, -1) @ thinet.blocks(kernel).reshape(
+      channels * 25, -1)
+  x = np.column_stack([patches.reshape(samples, channels, 25)[:, kept].reshape(
+      samples, -1), np.ones(samples)])
+  weights = np.linalg.lstsq(x, y, rcond=None)[0]
+  return weights[:-1], weights[-1], ((y - x @ weights) ** 2).sum(), y
+
+
+def sampled(seed, channels, samples=600):
+  generator = np.random.default_rng(seed)
+  patches = abs(np.einsum('nct,cd->ndt', generator.normal(
+      size=[samples, channels, 25]), generator.normal(
+          size=[channels, channels])))
+  return (patches.reshape(samples, -1),
+          generator.normal(size=[5, 5, channels, 3]))
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_least_squares_order_equals_elimination_by_lstsq(seed):
+  """Backward elimination that solves every subset anew on the samples."""
+  patches, kernel = sampled(seed, 5)
+  order, objective = thinet.least_squares_order(moments_of(patches), kernel)
+  left, expected, errors = list(range(5)), [], [0.0]
+  while left:
+    error = {c: least_squares(patches, kernel, [d for d in left if d != c])[2]
+             for c in left}
+    best = min(left, key=error.get)
+    expected.append(best)
+    left.remove(best)
+    errors.append(error[best])
+  assert order.tolist() == expected
+  y = least_squares(patches, kernel, [0])[3]
+  np.testing.assert_allclose(
+      objective, np.array(errors) / ((y - y.mean(0)) ** 2).sum(), rtol=1e-4,
+      atol=1e-6)
+
+
+def test_full_reconstruction_equals_lstsq():
+  patches, kernel = sampled(0, 6, 3000)
+  moments = moments_of(patches)
+  kept = [1, 2, 5]
+  rebuilt, shift, ridge = thinet.full_reconstruction(moments, moments, kernel,
+                                                     kept)
+  weights, bias, error, y = least_squares(patches, kernel, kept)
+  assert ridge == thinet.RIDGES[0]   # On the samples of the fit, least is best.
+  np.testing.assert_allclose(thinet.blocks(rebuilt).reshape(75, 3), weights,
+                             atol=1e-4)
+  np.testing.assert_allclose(shift, bias, atol=1e-2)
+  np.testing.assert_allclose(
+      thinet.relative_error(moments, kernel, kept, rebuilt, shift),
+      error / (y ** 2).sum(), rtol=1e-5)
+
+
+def test_full_reconstruction_of_few_samples_leans_on_the_present_weights():
+  """With fewer samples than weights the held-back ones ask for a ridge."""
+  patches, kernel = sampled(0, 6, 1000)
+  fit, check = moments_of(patches[:60]), moments_of(patches[60:])
+  kept = [0, 1, 2, 3, 4]
+  rebuilt, shift, ridge = thinet.full_reconstruction(fit, check, kernel, kept)
+  assert ridge > thinet.RIDGES[0]
+  assert (thinet.relative_error(check, kernel, kept, rebuilt, shift) <
+          thinet.relative_error(check, kernel, kept, kernel[:, :, kept]))
+
+
+def test_kept_order_is_orthogonal_matching_pursuit():
+  """scikit-learn's pursuit on normalised columns picks the same channels."""
+  linear_model = pytest.importorskip('sklearn.linear_model')
+  for seed in range(10):
+    moments, kernel, rows = problem(seed, channels=8)
+    gram = thinet.contribution_gram(moments, kernel)
+    order, objective = thinet.kept_order(gram)
+    size = np.sqrt(np.diag(gram))
+    for count in range(1, 8):
+      found = linear_model.orthogonal_mp_gram(
+          gram / np.outer(size, size), gram.sum(1) / size,
+          n_nonzero_coefs=count)
+      assert set(np.flatnonzero(found)) == set(order[8 - count:].tolist())
+      scaled = found / size
+      left = rows.sum(1) - rows @ scaled
+      np.testing.assert_allclose(objective[8 - count], (left ** 2).sum() /
+                                 (rows.sum(1) ** 2).sum(), rtol=1e-5)

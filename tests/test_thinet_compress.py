@@ -52,7 +52,9 @@ def test_all_positions_equal_the_textbook_on_stored_samples(
   fit, check = thinet_compress.patch_moments(arrays, 500, 144, 0)
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   rows = parts.reshape(-1, 12)
-  gram = thinet.contribution_gram(fit + check, kernel)
+  assert fit.count + check.count == 500 * 144
+  gram = (thinet.contribution_gram(fit, kernel) +
+          thinet.contribution_gram(check, kernel))
   np.testing.assert_allclose(gram, rows.T @ rows, rtol=1e-3)
   order = thinet.removal_order(gram)
   assert order.tolist() == textbook_order(rows)
@@ -64,7 +66,8 @@ def test_moments_do_not_depend_on_the_batch_for_all_positions(flags, data_dir,
   totals = []
   for batch_size in (500, 70):
     flags(data_dir=data_dir, batch_size=batch_size)
-    totals.append(sum(thinet_compress.patch_moments(arrays, 300, 144, 4)))
+    fit, check = thinet_compress.patch_moments(arrays, 300, 144, 4)
+    totals.append(fit.second + check.second)
   np.testing.assert_allclose(totals[0], totals[1], rtol=1e-4, atol=1e-2)
 
 
@@ -128,7 +131,50 @@ def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
              report['relative_error_after']) < 0.03
 
 
-@pytest.mark.parametrize('mode', ['none', 'scale'])
+def test_full_reconstruction_is_written_and_better(tmp_path, flags, data_dir,
+                                                   trained):
+  """The slim layer's own pre-activations, run by TensorFlow on all images."""
+  errors = {}
+  for mode in ('none', 'scale', 'full'):
+    report, (_, arrays, _) = compress(flags, data_dir, trained, tmp_path / mode,
+                                      5, reconstruction=mode)
+    flags(batch_size=500)
+    values = {}
+    for which in (trained, str(tmp_path / mode)):
+      weights = checkpoint.read_newest(which)[1]
+      with tf.Graph().as_default(), tf.Session() as session:
+        images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
+        cifar10.inference(images, weights['conv1/biases'].size)
+        session.run(tf.local_variables_initializer())
+        cifar10.assign(session, {var: weights[var.op.name + cifar10.AVERAGE]
+                                 for var in tf.trainable_variables()})
+        values[which] = session.run('conv2/pre_activation:0')
+    bias = checkpoint.read_newest(trained)[1]['conv2/biases' + cifar10.AVERAGE]
+    full = values[trained]
+    errors[mode] = (((full - values[str(tmp_path / mode)]) ** 2).sum() /
+                    ((full - bias) ** 2).sum())
+    assert abs(errors[mode] - report['relative_error_after']) < 0.05
+  assert errors['full'] < 0.5 * errors['scale'] < 0.5 * errors['none']
+
+
+@pytest.mark.parametrize('criterion', ['thinet_kept', 'least_squares', 'l1',
+                                       'random'])
+def test_every_criterion_orders_all_channels(tmp_path, flags, data_dir, trained,
+                                             criterion):
+  report, (_, arrays, settings) = compress(
+      flags, data_dir, trained, tmp_path, 5, criterion=criterion)
+  assert settings['criterion'] == criterion
+  assert sorted(report['removal_order']) == list(range(12))
+  assert report['kept'] == sorted(report['removal_order'][7:])
+  parent = checkpoint.read_newest(trained)[1]
+  if criterion == 'l1':
+    size = np.abs(parent['conv1/weights' + cifar10.AVERAGE]).sum((0, 1, 2))
+    assert report['removal_order'] == sorted(range(12), key=size.__getitem__)
+  assert np.array_equal(arrays['conv1/weights'],
+                        parent['conv1/weights'][..., report['kept']])
+
+
+@pytest.mark.parametrize('mode', ['none', 'scale', 'full'])
 def test_full_width_gives_back_the_same_network(tmp_path, flags, data_dir,
                                                 trained, mode):
   _, (_, arrays, _) = compress(flags, data_dir, trained, tmp_path, 12,
