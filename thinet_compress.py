@@ -7,9 +7,13 @@ Samples what each conv1 channel contributes to conv2, chooses the channels to
 keep (thinet.py), and writes a physically slim checkpoint, which the other
 scripts read with no further flags, and compress.json, which says what was done.
 """
+import hashlib
 import os
 import sys
+import tempfile
 import time
+import zipfile
+import zlib
 
 import checkpoint
 import cifar10
@@ -109,6 +113,46 @@ def patch_moments(arrays, num_images, locations, seed):
   return tuple(thinet.Moments(second[part][np.ix_(by_channel, by_channel)],
                               first[part][by_channel], count[part])
                for part in (0, 1))
+
+
+def cached_moments(arrays, digest, num_images, locations, seed):
+  """patch_moments, kept in a file beside the parent's checkpoint.
+
+  The file's name is a digest of all that the moments depend on, so every width,
+  criterion and reconstruction shares it; a damaged one is made again.
+  """
+  key = hashlib.sha256(repr((digest, num_images, locations, seed,
+                             FLAGS.batch_size)).encode())
+  for name in ('conv1/weights', 'conv1/biases'):
+    key.update(arrays[name + cifar10.AVERAGE].tobytes())
+  path = os.path.join(FLAGS.checkpoint_dir,
+                      'moments-%s.npz' % key.hexdigest()[:16])
+  size = 25 * arrays['conv1/biases'].size
+  try:
+    with np.load(path, allow_pickle=False) as found:
+      second, first, count = (found[name] for name in
+                              thinet.Moments._fields)
+    if (second.shape, first.shape, count.shape) == (
+        (2, size, size), (2, size), (2,)):
+      return tuple(thinet.Moments(second[part], first[part], int(count[part]))
+                   for part in (0, 1))
+  except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError,
+          zipfile.BadZipFile, zlib.error):
+    pass   # Absent or damaged.
+  fit, check = patch_moments(arrays, num_images, locations, seed)
+  try:
+    with tempfile.NamedTemporaryFile(dir=FLAGS.checkpoint_dir,
+                                     prefix='.moments-', delete=False) as part:
+      try:
+        np.savez(part, **{name: np.stack([getattr(fit, name),
+                                          getattr(check, name)])
+                          for name in thinet.Moments._fields})
+        os.replace(part.name, path)
+      except OSError:
+        os.unlink(part.name)
+  except OSError:
+    pass   # A parent that cannot be written to, or a full disk: no cache.
+  return fit, check
 
 
 def choose(criterion, moments, arrays, seed):
@@ -242,8 +286,8 @@ def compress():
     print('%s is finished.' % slim_path)
     return 0
 
-  fit, check = patch_moments(arrays, num_images, FLAGS.locations_per_image,
-                             FLAGS.seed)
+  fit, check = cached_moments(arrays, digest, num_images,
+                              FLAGS.locations_per_image, FLAGS.seed)
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   clock.append(time.time())
   dead, dependent = thinet.degenerate(thinet.contribution_gram(fit, kernel))

@@ -3,15 +3,18 @@
   python results/report.py runs --published=results/published.csv
 
 Prints Markdown, a row for each width and a column for each mode, and writes the
-same as table.csv into the folder. Cells are top-1 / top-5 in percent on the
+same as table.csv into the folder; --readme puts it between the markers
+<!-- table --> and <!-- /table --> of a file, too. Cells are top-1 / top-5 in percent on the
 test images, the mean over seeds; "± sd (n)" where there are several seeds.
 """
 import argparse
 import collections
 import csv
 import glob
+import io
 import json
 import os
+import re
 import statistics
 import sys
 
@@ -117,10 +120,35 @@ def markdown(table):
   return '\n'.join('| %s |' % ' | '.join(line) for line in lines)
 
 
+def replace_section(text, table):
+  """The text with a table between its two markers.
+
+  Raises:
+    ValueError: the markers are not there once each, in order.
+  """
+  parts = re.split(r'(<!-- /?table -->)', text)
+  if parts[1::2] != ['<!-- table -->', '<!-- /table -->']:
+    raise ValueError('no section between <!-- table --> and <!-- /table -->')
+  parts[2] = '\n%s\n' % table
+  return ''.join(parts)
+
+
+def write(path, text):
+  """Writes a file: a temporary file beside it, then a rename."""
+  try:
+    with open(path + '.part', 'w', newline='') as part:
+      part.write(text)
+    os.replace(path + '.part', path)
+  except OSError as error:
+    sys.exit('%s cannot be written (%s); make room there, and run the same '
+             'command again.' % (path, error.strerror))
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('folder', help='folder of the sweep')
   parser.add_argument('--published', help='CSV of published results to add')
+  parser.add_argument('--readme', help='file whose marked section to replace')
   arguments = parser.parse_args()
   if not os.path.isdir(arguments.folder):
     sys.exit('Folder %s does not exist; run ./run_experiments.sh first.' %
@@ -142,16 +170,18 @@ def main():
   if not table:
     sys.exit('Folder %s holds no eval.json; run ./run_experiments.sh first.' %
              arguments.folder)
-  target = os.path.join(arguments.folder, 'table.csv')
-  try:
-    with open(target + '.part', 'w', newline='') as part:
-      writer = csv.DictWriter(part, COLUMNS, lineterminator='\n')
-      writer.writeheader()
-      writer.writerows(table)
-    os.replace(target + '.part', target)
-  except OSError as error:
-    sys.exit('%s cannot be written (%s); make room there, and run the same '
-             'command again.' % (target, error.strerror))
+  text = io.StringIO()
+  writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(table)
+  write(os.path.join(arguments.folder, 'table.csv'), text.getvalue())
+  if arguments.readme:
+    try:
+      with open(arguments.readme) as source:
+        readme = replace_section(source.read(), markdown(table))
+    except (OSError, ValueError) as error:
+      sys.exit('%s cannot take the table (%s).' % (arguments.readme, error))
+    write(arguments.readme, readme)
   print(markdown(table))
 
 

@@ -78,3 +78,31 @@ def test_published_figures_are_complete():
       os.path.join(conftest.ROOT, 'results', 'published.csv'))
   assert len(published) == 6 + 5 * 4
   assert published[8, 'thinet', 'scale', 'yes'] == (72.785, 97.696)
+
+
+def test_readme_section_is_replaced_in_place(sweep):
+  readme = sweep / 'README.md'
+  readme.write_text('before\n<!-- table -->\nold\n<!-- /table -->\nafter\n')
+  for _ in range(2):
+    result = run(sweep, '--readme=%s' % readme)
+    assert result.returncode == 0
+    assert readme.read_text() == ('before\n<!-- table -->\n%s<!-- /table -->\n'
+                                  'after\n' % result.stdout)
+  readme.write_text('<!-- /table --> <!-- table -->')
+  result = run(sweep, '--readme=%s' % readme)
+  assert result.returncode == 1 and 'no section between' in result.stderr
+
+
+def test_the_readmes_table_is_that_of_the_committed_results():
+  """Recomputed from every eval.json below results/."""
+  folder = os.path.join(conftest.ROOT, 'results')
+  cells = [report.read_cell(os.path.join(where, 'eval.json'))
+           for where, _, names in os.walk(folder) if 'eval.json' in names]
+  table = report.rows(cells, report.read_published(
+      os.path.join(folder, 'published.csv')))
+  readme = open(os.path.join(conftest.ROOT, 'README.md')).read()
+  assert report.replace_section(readme, report.markdown(table)) == readme
+  rows = list(csv.DictReader(open(os.path.join(folder, 'table.csv'))))
+  assert [{name: str(value) for name, value in row.items()} for row in table
+          ] == [{name: value for name, value in row.items() if value != ''
+                 or name == 'reconstruction'} for row in rows]

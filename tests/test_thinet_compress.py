@@ -1,6 +1,7 @@
 """Compression of a real checkpoint, against slices and stored samples."""
 import json
 import os
+import shutil
 
 import checkpoint
 import cifar10
@@ -228,3 +229,38 @@ def test_moved_folder_and_evaluation_as_processes(tmp_path, data_dir, trained):
   assert (result['conv1_channels'], result['criterion'],
           result['reconstruction'], result['fine_tuned']) == (5, 'thinet',
                                                               'none', False)
+
+
+@pytest.mark.parametrize('damage', ['none', 'cut', 'flip', 'empty', 'pickle'])
+def test_cached_moments_are_the_same_or_made_again(tmp_path, flags, data_dir,
+                                                   trained, damage,
+                                                   monkeypatch):
+  parent = tmp_path / 'parent'
+  shutil.copytree(trained, parent, ignore=shutil.ignore_patterns('moments*'))
+  first, _ = compress(flags, data_dir, str(parent), tmp_path / 'a', 5,
+                      reconstruction='full')
+  path, = parent.glob('moments-*.npz')
+  content = bytearray(path.read_bytes())
+  if damage == 'cut':
+    path.write_bytes(content[:-100])
+  elif damage == 'flip':
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+  elif damage == 'empty':
+    path.write_bytes(b'')
+  elif damage == 'pickle':
+    np.save(open(path, 'wb'), np.array([print], dtype=object))
+  calls = []
+  accumulate = thinet_compress.patch_moments
+  monkeypatch.setattr(thinet_compress, 'patch_moments',
+                      lambda *args: calls.append(args) or accumulate(*args))
+  again, _ = compress(flags, data_dir, str(parent), tmp_path / 'b', 5,
+                      reconstruction='full')
+  assert len(calls) == (0 if damage == 'none' else 1)
+  for report in (first, again):
+    del report['seconds']
+  assert first == again
+  compress(flags, data_dir, str(parent), tmp_path / 'c', 5,
+           reconstruction='full', seed=3)
+  assert calls[-1][-1] == 3   # Another sampling has another file.
+  assert len(list(parent.glob('*moments*'))) == 2
