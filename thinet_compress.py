@@ -308,7 +308,8 @@ def compress():
   multiply_adds, parameters = cifar10.cost(keep)
   parent_multiply_adds, parent_parameters = cifar10.cost(width)
   result = dict(
-      settings, **details, parent_channels=width, parent_checkpoint=path,
+      settings, **details, parent_channels=width,
+      parent_checkpoint=os.path.relpath(path, FLAGS.output_dir),
       kept=kept.tolist(), removal_order=order.tolist(),
       objective={str(width - m): float(value)
                  for m, value in enumerate(objective)},

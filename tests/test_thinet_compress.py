@@ -108,6 +108,8 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
   assert set(report['scales']) == {1.0} or mode == 'scale'
   assert (report['conv1_channels'], report['parent_channels'],
           report['samples']) == (5, 12, 5000)
+  assert os.path.samefile(tmp_path / (report['parent_checkpoint'] + '.index'),
+                          os.path.join(trained, 'model.ckpt-30.index'))
   assert (report['multiply_adds'], report['parameters']) == cifar10.cost(5)
   objective = report['objective']
   assert len(objective) == 13 and objective['12'] == 0
