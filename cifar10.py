@@ -175,18 +175,21 @@ def _pool(x):
   return tf.nn.max_pool2d(x, 3, 2, 'SAME')
 
 
-def _convolution(x, name, channels, bias):
-  """5x5 convolution, stride 1, with bias and ReLU."""
+def _convolution(x, name, channels, bias, pooled):
+  """5x5 convolution, stride 1, with bias and ReLU; then max-pooled, if asked."""
   with tf.variable_scope(name):
     kernel = _variable_with_weight_decay(
         'weights', [5, 5, x.shape[-1].value, channels], stddev=5e-2, wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
-    pre_activation = tf.nn.bias_add(
-        tf.nn.conv2d(x, tf.cast(kernel, x.dtype), 1, 'SAME'),
-        tf.cast(biases, x.dtype), name='pre_activation')
-    activation = tf.nn.relu(pre_activation, name=name)
-  _activation_summary(activation, name)
-  return activation
+    kernel, biases = tf.cast(kernel, x.dtype), tf.cast(biases, x.dtype)
+    products = tf.nn.conv2d(x, kernel, 1, 'SAME')
+    _activation_summary(tf.nn.relu(tf.nn.bias_add(products, biases)), name)
+    if pooled:
+      # Max commutes with a per-channel bias and with ReLU, so pooling first is
+      # the same function on a quarter of the pixels.
+      products = _pool(products)
+    pre_activation = tf.nn.bias_add(products, biases, name='pre_activation')
+    return tf.nn.relu(pre_activation, name=name)
 
 
 def _dense(x, name, units, stddev, wd, bias, activation):
@@ -221,9 +224,10 @@ def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   def normalized(x):
     return local_response_normalization(tf.cast(x, tf.float32))
 
-  conv1 = _convolution(tf.cast(images, dtype), 'conv1', conv1_channels, 0.0)
-  norm1 = tf.identity(normalized(_pool(conv1)), name='norm1')
-  conv2 = _convolution(tf.cast(norm1, dtype), 'conv2', 64, 0.1)
+  pool1 = _convolution(tf.cast(images, dtype), 'conv1', conv1_channels, 0.0,
+                       pooled=True)
+  norm1 = tf.identity(normalized(pool1), name='norm1')
+  conv2 = _convolution(tf.cast(norm1, dtype), 'conv2', 64, 0.1, pooled=False)
   pool2 = tf.identity(_pool(normalized(conv2)), name='pool2')
   flat = tf.cast(tf.reshape(pool2, [-1, 6 * 6 * 64]), dtype)
   local3 = _dense(flat, 'local3', 384, 0.04, WEIGHT_DECAY, 0.1, True)
