@@ -69,8 +69,8 @@ def sampled_patches(norm1, locations, seed, batch_number):
   return tf.reshape(patches, [-1, taps.size * channels])
 
 
-def patch_moments(arrays, num_images, locations, seed):
-  """Accumulates the patch moments of conv2's input in one pass.
+def sampled_batches(arrays, num_images, locations, seed):
+  """Yields sampled patches of conv2's input, a batch of images at a time.
 
   Args:
     arrays: name -> array of the checkpoint; its averaged weights are used.
@@ -78,12 +78,10 @@ def patch_moments(arrays, num_images, locations, seed):
     locations: positions in each image.
     seed: integer.
 
-  Returns:
-    (fit, check): thinet.Moments, channel by channel, of nine tenths of the
-    samples and of the rest.
+  Yields:
+    float32 [n * locations, 25 * channels], tap by tap.
   """
-  channels, batch_size = arrays['conv1/biases'].size, FLAGS.batch_size
-  size = 25 * channels
+  batch_size = FLAGS.batch_size
   with tf.Graph().as_default():
     records = cifar10_input.read_cifar10(
         cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
@@ -93,22 +91,39 @@ def patch_moments(arrays, num_images, locations, seed):
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
             positions, records.shape[0].value, seed))
-    cifar10.inference(cifar10_input.central(images), channels)
+    cifar10.inference(cifar10_input.central(images),
+                      arrays['conv1/biases'].size)
     patches = sampled_patches(
         tf.get_default_graph().get_tensor_by_name('norm1:0'), locations, seed,
         batch)
-    second, first, count = np.zeros([2, size, size]), np.zeros([2, size]), [0, 0]
     with tf.Session(config=cifar10.session_config()) as session:
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
                                for var in tf.trainable_variables()})
       for number in range(-(-num_images // batch_size)):
-        sample = session.run(patches, {batch: number}).astype(np.float64)
-        held_back = len(sample) // CHECK_SHARE
-        for part, rows in enumerate((sample[held_back:], sample[:held_back])):
-          second[part] += rows.T @ rows
-          first[part] += rows.sum(0)
-          count[part] += len(rows)
+        yield session.run(patches, {batch: number})
+
+
+def patch_moments(arrays, num_images, locations, seed):
+  """Accumulates the patch moments of conv2's input in one pass.
+
+  Args:
+    arrays, num_images, locations, seed: as for sampled_batches.
+
+  Returns:
+    (fit, check): thinet.Moments, channel by channel, of nine tenths of the
+    samples and of the rest.
+  """
+  channels = arrays['conv1/biases'].size
+  size = 25 * channels
+  second, first, count = np.zeros([2, size, size]), np.zeros([2, size]), [0, 0]
+  for sample in sampled_batches(arrays, num_images, locations, seed):
+    sample = sample.astype(np.float64)
+    held_back = len(sample) // CHECK_SHARE
+    for part, rows in enumerate((sample[held_back:], sample[:held_back])):
+      second[part] += rows.T @ rows
+      first[part] += rows.sum(0)
+      count[part] += len(rows)
   by_channel = np.arange(size).reshape(25, channels).T.ravel()
   return tuple(thinet.Moments(second[part][np.ix_(by_channel, by_channel)],
                               first[part][by_channel], count[part])
