@@ -1,4 +1,5 @@
 """cifar10_input against NumPy, the operations it replaces, and hostile files."""
+import gzip
 import hashlib
 import io
 import os
@@ -107,7 +108,8 @@ def test_download_writes_only_the_six_files(tmp_path, official):
   url = official(archive_of(tmp_path / 'a.tgz', [
       ('../escaped', b'x'), ('/tmp/absolute-escaped', b'x'),
       (cifar10_input.FOLDER + '/../../up', b'x')] + good_members() +
-                            [(cifar10_input.FOLDER + '/readme.html', b'x')]))
+                            [(cifar10_input.FOLDER + '/readme.html', b'x'),
+                             good_members()[0]]))   # One comes twice.
   cifar10_input.download(str(tmp_path / 'data'), url)
   assert os.listdir(tmp_path / 'data') == [cifar10_input.FOLDER]
   assert sorted(os.listdir(tmp_path / 'data' / cifar10_input.FOLDER)) == sorted(
@@ -142,6 +144,15 @@ def test_download_refuses_other_bytes(tmp_path, official, monkeypatch):
   check_refused(tmp_path, url, 'more than %d bytes' % len(content))
   check_refused(tmp_path, 'file://%s/none' % tmp_path, 'No such file')
   check_refused(tmp_path, 'nonsense', 'unknown url type')
+
+
+def test_download_of_a_gzip_bomb_unpacks_nothing(tmp_path, monkeypatch):
+  bomb = tmp_path / 'bomb.tgz'
+  with gzip.open(bomb, 'wb') as target:
+    for _ in range(200):
+      target.write(bytes(2**20))
+  monkeypatch.setattr(tarfile, 'open', None)   # It does not come to that.
+  check_refused(tmp_path, 'file://%s' % bomb, 'expected 170052171')
 
 
 def test_download_refuses_bad_members(tmp_path, official):

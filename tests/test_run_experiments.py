@@ -2,6 +2,7 @@
 import csv
 import glob
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,8 @@ def wait_for(process, words):
 def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   """SIGTERM in a training, kill -9 in a compression, SIGINT in fine-tuning."""
   out = tmp_path / 'a b;$(touch x)'
+  shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
+  data_dir = str(tmp_path / 'd b;$(touch x)')
   for number, words, code in [
       (signal.SIGTERM, 'step 0, loss', 143),
       (signal.SIGKILL, '+ %s thinet_compress.py' % sys.executable, -9),

@@ -53,3 +53,16 @@ def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
   result = json.load(open(tmp_path / 'tuned' / 'eval.json'))
   assert code == 0 and result['fine_tuned'] is True
   assert result['conv1_channels'] == 4
+
+
+def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
+  tuned = str(tmp_path / 'tuned')
+  code, _, errors = conftest.run(
+      'thinet_finetune.py', '--data_dir=' + data_dir, '--batch_size=50',
+      '--checkpoint_dir=' + slim, '--train_dir=' + tuned, '--max_steps=30',
+      '--learning_rate=1e6', '--checkpoint_frequency=1')
+  assert code == 1 and 'finite' in errors or 'Loss is' in errors
+  assert 'Traceback' not in errors
+  for path in checkpoint.finished(tuned):
+    arrays, _ = checkpoint.read(path)
+    assert all(np.isfinite(value).all() for value in arrays.values())
