@@ -61,7 +61,7 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
       'thinet_finetune.py', '--data_dir=' + data_dir, '--batch_size=50',
       '--checkpoint_dir=' + slim, '--train_dir=' + tuned, '--max_steps=30',
       '--learning_rate=1e6', '--checkpoint_frequency=1')
-  assert code == 1 and 'finite' in errors or 'Loss is' in errors
+  assert code == 1 and ('not finite' in errors or 'Loss is' in errors)
   assert 'Traceback' not in errors
   for path in checkpoint.finished(tuned):
     arrays, _ = checkpoint.read(path)
