@@ -232,29 +232,44 @@ def test_distortions_equal_the_tutorials_operations_image_by_image(data_dir):
   np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
-def test_crops_and_flips_are_uniform():
-  """A picture of coordinates shows where each crop came from."""
-  y, x = np.mgrid[:32, :32]
-  picture = np.stack([y * 8, x * 8, 0 * x], -1).astype(np.uint8)
-  images = np.broadcast_to(picture, (4500, 32, 32, 3))
+def test_crops_flips_and_contrast_have_the_tutorials_distribution():
+  """What was drawn is read off the pixels of one image distorted 4,500 times.
+
+  Standardization hides gain and offset, so each crop is matched with all 81
+  windows and their mirror images by correlation; the contrast f then follows
+  from the gain k: k^2 = f^2 / (f^2 v + b), v and b the variances within and
+  between the window's channels.
+  """
+  generator = np.random.default_rng(0)
+  image = np.clip(generator.normal([60, 120, 190], 20, [32, 32, 3]), 0,
+                  255).astype(np.uint8)
   crops = evaluate(lambda: cifar10_input.distort(
-      tf.constant(images), 0, tf.constant(0, tf.int64)))
-  # Standardization keeps the differences in proportion; 8 steps a pixel.
-  scale = (crops[:, 1, 0, 0] - crops[:, 0, 0, 0]) / 8
-  flipped = crops[:, 0, 1, 1] < crops[:, 0, 0, 1]
-  assert abs(flipped.mean() - 0.5) < 0.03
-  contrast_free = crops / scale[:, None, None, None]
-  assert np.allclose(np.diff(contrast_free[:, :, 0, 0], axis=1), 8, atol=0.01)
-  assert np.allclose(abs(np.diff(contrast_free[:, 0, :, 1], axis=1)), 8,
-                     atol=0.01)
-
-
-def test_draws_cover_the_tutorials_ranges():
-  draws = evaluate(lambda: tf.random.stateless_uniform([5, 9000], [0, 0]))
-  offsets = np.floor(draws[0] * 9)
-  counts = np.bincount(offsets.astype(int), minlength=9)
-  assert counts.size == 9 and (abs(counts - 1000) < 150).all()
-  assert abs(np.corrcoef(draws) - np.eye(5)).max() < 0.05
+      tf.constant(np.broadcast_to(image, (4500, 32, 32, 3))), 0,
+      tf.constant(0, tf.int64)))
+  windows = np.array([image[i:i + 24, j:j + 24][:, ::1 - 2 * flip]
+                      for i in range(9) for j in range(9) for flip in (0, 1)],
+                     float)
+  def deviations(pictures):
+    return (pictures - pictures.mean((1, 2), keepdims=True)).reshape(
+        len(pictures), -1)
+  x, w = deviations(crops.astype(float)), deviations(windows)
+  correlation = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ (
+      w / np.linalg.norm(w, axis=1, keepdims=True)).T
+  match = correlation.argmax(1)
+  assert correlation.max(1).min() > 0.99999
+  rows, columns, flips = match // 18, match // 2 % 9, match % 2
+  for offsets in (rows, columns):
+    assert (abs(np.bincount(offsets, minlength=9) - 500) < 90).all()
+  assert abs(flips.mean() - 0.5) < 0.03
+  assert abs(np.corrcoef([rows, columns, flips])[np.triu_indices(3, 1)]
+             ).max() < 0.06
+  gain = np.linalg.norm(x, axis=1) / np.linalg.norm(w[match], axis=1)
+  within = (w ** 2).mean(1)[match]
+  between = windows.mean((1, 2)).var(1)[match]
+  contrast = np.sqrt(gain ** 2 * between / (1 - gain ** 2 * within))
+  assert 0.2 - 1e-3 < contrast.min() < 0.21
+  assert 1.79 < contrast.max() < 1.8 + 1e-3
+  assert (abs(np.histogram(contrast, 8, (0.2, 1.8))[0] - 562) < 100).all()
 
 
 @pytest.mark.parametrize('eval_data', ['test', 'train_eval'])
