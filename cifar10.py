@@ -61,7 +61,7 @@ SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
                           MOVING_AVERAGE_DECAY),
     'fast': Schedule(45, 0.04, True, 0.9, 0.999),
-    'finetune': Schedule(20, 0.1, True, 0.0, 0.999),
+    'finetune': Schedule(20, 0.02, True, 0.9, 0.999),
 }
 
 LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
