@@ -183,13 +183,15 @@ def _convolution(x, name, channels, bias, pooled):
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
     kernel, biases = tf.cast(kernel, x.dtype), tf.cast(biases, x.dtype)
     products = tf.nn.conv2d(x, kernel, 1, 'SAME')
-    _activation_summary(tf.nn.relu(tf.nn.bias_add(products, biases)), name)
+    activation = tf.nn.relu(tf.nn.bias_add(products, biases))
     if pooled:
       # Max commutes with a per-channel bias and with ReLU, so pooling first is
       # the same function on a quarter of the pixels.
       products = _pool(products)
     pre_activation = tf.nn.bias_add(products, biases, name='pre_activation')
-    return tf.nn.relu(pre_activation, name=name)
+    result = tf.nn.relu(pre_activation, name=name)
+  _activation_summary(activation, name)   # Costs nothing until it is written.
+  return result
 
 
 def _dense(x, name, units, stddev, wd, bias, activation):
