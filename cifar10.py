@@ -176,7 +176,7 @@ def _pool(x):
 
 
 def _convolution(x, name, channels, bias, pooled):
-  """5x5 convolution, stride 1, with bias and ReLU; then max-pooled, if asked."""
+  """5x5 convolution with bias and ReLU; then max-pooled, if asked."""
   with tf.variable_scope(name):
     kernel = _variable_with_weight_decay(
         'weights', [5, 5, x.shape[-1].value, channels], stddev=5e-2, wd=0.0)
@@ -338,7 +338,8 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
   gradients = optimizer.compute_gradients(total_loss)
   apply_gradients = optimizer.apply_gradients(gradients, global_step)
   for gradient, var in gradients:
-    tf.summary.histogram(var.op.name, var, collections=['histograms'])
+    tf.summary.histogram(var.op.name + '/values', var,
+                         collections=['histograms'])
     tf.summary.histogram(var.op.name + '/gradients', gradient,
                          collections=['histograms'])
   averages = tf.train.ExponentialMovingAverage(average_decay, global_step)

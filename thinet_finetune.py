@@ -3,7 +3,7 @@
   python thinet_finetune.py --checkpoint_dir=runs/seed0/thinet_none_16 \\
       --train_dir=runs/seed0/thinet_none_16_finetuned
 
-Starts from the averaged weights of the slim checkpoint; resumes like a training.
+Starts from the averaged weights of the slim checkpoint; resumes as trainings do.
 """
 import checkpoint
 import cifar10

@@ -4,7 +4,8 @@
 
 Prints Markdown, a row for each width and a column for each mode, and writes the
 same as table.csv into the folder; --readme puts it between the markers
-<!-- table --> and <!-- /table --> of a file, too. Cells are top-1 / top-5 in percent on the
+<!-- table --> and <!-- /table --> of a file, too. Cells are top-1 / top-5 in
+percent on the
 test images, the mean over seeds; "± sd (n)" where there are several seeds.
 """
 import argparse

@@ -187,7 +187,7 @@ def test_learning_rates_by_hand():
 
 
 def test_bfloat16_is_float32_within_its_rounding():
-  """Variables stay float32; a bfloat16 has 8 bits, and pooling may pick another pixel."""
+  """Variables stay float32; 8 bits, and pooling may pick another pixel."""
   generator = np.random.default_rng(0)
   x = generator.normal(size=[16, 24, 24, 3]).astype(np.float32)
   results = {}

@@ -91,7 +91,7 @@ def test_log_line_run_json_and_events(tmp_path, data_dir):
           'losses_raw/cross_entropy', 'losses/total_loss',
           'losses/local3/weight_loss'} <= set(tags['scalars'])
   assert [event.step for event in events.Scalars('learning_rate')] == [0, 10, 20]
-  assert {'conv1/activations', 'conv2/weights',
+  assert {'conv1/activations', 'conv2/weights/values',
           'conv2/weights/gradients'} <= set(tags['histograms'])
   assert [event.step for event in events.Scalars('conv1/sparsity')] == [0, 20]
   assert 'images/image/0' in tags['images']
