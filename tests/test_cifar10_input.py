@@ -71,6 +71,20 @@ def test_verify_names_file_and_fault(tmp_path, content, words):
   assert str(path) in str(fault.value) and words in str(fault.value)
 
 
+def test_verify_names_a_file_that_may_not_be_read(tmp_path):
+  path = tmp_path / 'data_batch_1.bin'
+  path.write_bytes(bytes(3073))
+  path.chmod(0)
+  user = os.geteuid()
+  try:
+    if user == 0:   # Root may read everything; another user may not.
+      os.seteuid(65534)
+    with pytest.raises(UserError, match='cannot be read .Permission denied'):
+      cifar10_input.verify([str(path)])
+  finally:
+    os.seteuid(user)
+
+
 # ------------------------------------------------------------------ download
 
 

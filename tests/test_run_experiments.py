@@ -16,6 +16,7 @@ def sweep(data_dir, out, **settings):
   return subprocess.Popen(
       [os.path.join(conftest.ROOT, 'run_experiments.sh')],
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+      start_new_session=True,
       env=dict(os.environ, PYTHON=sys.executable, PYTHONUNBUFFERED='1',
                DATA_DIR=data_dir, OUT=str(out), WIDTHS='64 8', EPOCHS='5',
                FINETUNE_EPOCHS='2', **settings))
@@ -31,20 +32,25 @@ def wait_for(process, words):
 
 
 def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
-  """SIGTERM in a training, kill -9 in a compression, SIGINT in fine-tuning."""
+  """SIGTERM in a training, kill -9 to all processes in a compression, SIGINT in
+  fine-tuning, kill -9 in the report."""
   out = tmp_path / 'a b;$(touch x)'
   shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
   data_dir = str(tmp_path / 'd b;$(touch x)')
   for number, words, code in [
       (signal.SIGTERM, 'step 0, loss', 143),
       (signal.SIGKILL, '+ %s thinet_compress.py' % sys.executable, -9),
-      (signal.SIGINT, '+ %s thinet_finetune.py' % sys.executable, 130)]:
+      (signal.SIGINT, '+ %s thinet_finetune.py' % sys.executable, 130),
+      (signal.SIGKILL, '+ %s results/report.py' % sys.executable, -9)]:
     process = sweep(data_dir, out)
     wait_for(process, words)
-    process.send_signal(number)
+    if number == signal.SIGKILL:
+      os.killpg(process.pid, number)
+    else:
+      process.send_signal(number)
     process.communicate()   # Its children, too, have ended by then.
     assert process.returncode == code
-    assert not os.path.exists(out / 'table.csv')
+    assert 'report' in words or not os.path.exists(out / 'table.csv')
   process = sweep(data_dir, out)
   output, _ = process.communicate()
   assert process.returncode == 0, output
