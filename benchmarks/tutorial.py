@@ -12,7 +12,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 os.pardir))
 
-import cifar10
+import cifar10  # For what it sets up: graphs, variables as resources.
 import cifar10_input
 
 import tensorflow.compat.v1 as tf
@@ -110,7 +110,7 @@ class _LoggerHook(tf.train.SessionRunHook):
   def after_run(self, run_context, run_values):
     if self._step % 10 == 0:
       now = time.time()
-      '%.3f sec/batch' % ((now - self._start) / 10)
+      self._line = '%.3f sec/batch' % ((now - self._start) / 10)
       self._start = now
 
 

@@ -12,7 +12,6 @@ import argparse
 import collections
 import datetime
 import glob
-import json
 import os
 import platform
 import random

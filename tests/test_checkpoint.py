@@ -1,7 +1,6 @@
 """Checkpoints that were cut, changed or taken from elsewhere; the lock."""
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,6 @@
 """Evaluation against a count in NumPy, and as a process."""
 import json
 import os
-import time
 
 import checkpoint
 import cifar10

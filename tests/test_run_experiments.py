@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 
-import checkpoint
 import conftest
-import pytest
 
 
 def sweep(data_dir, out, **settings):

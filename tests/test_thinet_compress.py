@@ -5,7 +5,6 @@ import shutil
 
 import checkpoint
 import cifar10
-import cifar10_eval
 import cifar10_input
 import conftest
 import numpy as np

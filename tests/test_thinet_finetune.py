@@ -1,6 +1,5 @@
 """Fine-tuning starts from the slim network's averages and learns."""
 import json
-import os
 
 import checkpoint
 import cifar10
