@@ -60,7 +60,7 @@ Schedule = collections.namedtuple(
 SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
                           MOVING_AVERAGE_DECAY),
-    'fast': Schedule(45, 0.04, True, 0.9, 0.999),
+    'fast': Schedule(50, 0.04, True, 0.9, 0.999),
     'finetune': Schedule(20, 0.02, True, 0.9, 0.999),
 }
 
