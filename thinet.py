@@ -16,6 +16,7 @@ import numpy as np
 
 RIDGE = 1e-9       # Of the mean diagonal: far below any signal.
 RIDGES = 10.0 ** np.arange(-8, 0)   # What a held-out choice is made from.
+LAYER_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DEPENDENT = 1e-7   # Share of a contribution that the others leave unexplained.
 
 
@@ -267,6 +268,84 @@ def relative_error(moments, kernel, kept, rebuilt, shift=0.0):
   error = np.sum(left * (moments.second @ left))
   error += moments.count * shift @ shift - 2 * shift @ (left.T @ moments.first)
   return float(error / total)
+
+
+def left_over(outputs, targets, rectified):
+  """What a layer's pre-activations leave of their targets.
+
+  Args:
+    outputs, targets: [n, units].
+    rectified: a ReLU follows, so an output below 0 is as good as any other
+      where the target is not above 0.
+
+  Returns:
+    [n, units]: targets - outputs, or 0 where it does not matter.
+  """
+  if not rectified:
+    return targets - outputs
+  return np.where(targets > 0, targets - outputs, -np.maximum(outputs, 0))
+
+
+def refit(fit, check, weights, biases, rectified, solves=6):
+  """A layer's weights and biases that bring its pre-activations to targets.
+
+  Least squares with a ridge toward the present weights. Where a ReLU follows,
+  the target of a negative pre-activation is replaced by min(0, the layer's own),
+  and only the right-hand side is solved again. The ridge of LAYER_RIDGES, and
+  the solve, that do best on samples held back are taken; none, if the present
+  weights do.
+
+  Args:
+    fit: (inputs, targets): float32 [n, inputs] and [n, units].
+    check: the same of other samples.
+    weights: [inputs, units], the present ones.
+    biases: [units].
+    rectified: as for left_over.
+    solves: how often to solve.
+
+  Returns:
+    (weights, biases, details): float64, and a dict: error before and after,
+    relative to the targets' (rectified) sum of squares, on the samples held
+    back; ridge, relative to the mean diagonal.
+  """
+  inputs, targets = fit
+  size = inputs.shape[1]
+  inner, total = np.zeros([size + 1, size + 1]), np.zeros(size)
+  for start in range(0, len(inputs), 4096):   # Sums of float32 lose digits.
+    part = inputs[start:start + 4096]
+    inner[:size, :size] += part.T @ part
+    total += part.sum(0)
+  inner[size, :size] = inner[:size, size] = total
+  inner[size, size] = len(inputs)
+  values, vectors = np.linalg.eigh(inner)
+  values = np.maximum(values, 0)
+  mean = np.trace(inner[:size, :size]) / size or 1.0
+
+  def left(flat, samples):
+    flat = flat.astype(np.float32)
+    return left_over(samples[0] @ flat[:size] + flat[size], samples[1],
+                     rectified)
+
+  scale = check[1] if not rectified else np.maximum(check[1], 0)
+  scale = np.sum(np.square(scale), dtype=np.float64) or 1.0
+
+  def error(flat):
+    return float(np.sum(np.square(left(flat, check)), dtype=np.float64) / scale)
+
+  present = np.concatenate([weights, biases[np.newaxis]]).astype(np.float64)
+  best, before = (error(present), present, None), error(present)
+  for ridge in LAYER_RIDGES:
+    flat = present
+    for _ in range(solves if rectified else 1):
+      rest = left(flat, fit)
+      gradient = np.concatenate([inputs.T @ rest, rest.sum(0)[np.newaxis]])
+      gradient = gradient + ridge * mean * (present - flat)
+      flat = flat + vectors @ ((vectors.T @ gradient) /
+                               (values + ridge * mean)[:, np.newaxis])
+      best = min(best, (error(flat), flat, ridge), key=lambda found: found[0])
+  after, flat, ridge = best
+  return flat[:size], flat[size], {'before': before, 'after': after,
+                                   'ridge': ridge}
 
 
 def degenerate(gram):

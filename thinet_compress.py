@@ -7,18 +7,16 @@ Samples what each conv1 channel contributes to conv2, chooses the channels to
 keep (thinet.py), and writes a physically slim checkpoint, which the other
 scripts read with no further flags, and compress.json, which says what was done.
 """
-import hashlib
 import os
 import sys
-import tempfile
 import time
-import zipfile
-import zlib
 
 import checkpoint
 import cifar10
 import cifar10_input
 import thinet
+import thinet_moments
+import thinet_reconstruct
 from cifar10_input import UserError
 
 import numpy as np
@@ -32,142 +30,19 @@ tf.app.flags.DEFINE_string('output_dir', None, 'Folder for the slim network.')
 tf.app.flags.DEFINE_enum('criterion', 'thinet',
                          ['thinet', 'thinet_kept', 'least_squares', 'l1',
                           'random'], 'Which channels to keep; see README.')
-tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full'],
+tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full',
+                                                    'network'],
                          'What makes up for the removed channels: nothing, a '
-                         'factor for each kept one, or all weights of conv2.')
+                         'factor for each kept one, all weights of conv2, or '
+                         'those of all layers behind conv1.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
                             'Training images to sample from.', lower_bound=1)
 tf.app.flags.DEFINE_integer('locations_per_image', 10,
-                            'Positions of conv2 to sample in an image.',
-                            lower_bound=1, upper_bound=144)
+                            'Positions of conv2 to sample in an image; 0 for '
+                            'all 144.', lower_bound=0, upper_bound=144)
 
-CHECK_SHARE = 10    # A tenth of each batch measures the error; the rest fits.
-
-
-def sampled_patches(norm1, locations, seed, batch_number):
-  """Patches of conv2's input around distinct random positions.
-
-  Args:
-    norm1: float32 [n, 12, 12, channels].
-    locations: positions in each image.
-    seed: integer.
-    batch_number: int64 scalar; (seed, batch_number) determines the positions.
-
-  Returns:
-    float32 [n * locations, 25 * channels], tap by tap.
-  """
-  count, side, channels = tf.shape(norm1)[0], 12, norm1.shape[-1].value
-  padded = tf.pad(norm1, [[0, 0], [2, 2], [2, 2], [0, 0]])
-  _, positions = tf.nn.top_k(tf.random.stateless_uniform(
-      [count, side * side],
-      seed=tf.stack([tf.constant(seed, tf.int64), batch_number])), locations)
-  taps = np.add.outer(np.arange(5) * (side + 4), np.arange(5)).ravel()
-  corners = (tf.range(count)[:, tf.newaxis] * (side + 4) ** 2 +
-             positions // side * (side + 4) + positions % side)
-  pixels = tf.reshape(corners, [-1, 1]) + taps.astype(np.int32)
-  patches = tf.gather(tf.reshape(padded, [-1, channels]), pixels)
-  return tf.reshape(patches, [-1, taps.size * channels])
-
-
-def sampled_batches(arrays, num_images, locations, seed):
-  """Yields sampled patches of conv2's input, a batch of images at a time.
-
-  Args:
-    arrays: name -> array of the checkpoint; its averaged weights are used.
-    num_images: training images to sample from.
-    locations: positions in each image.
-    seed: integer.
-
-  Yields:
-    float32 [n * locations, 25 * channels], tap by tap.
-  """
-  batch_size = FLAGS.batch_size
-  with tf.Graph().as_default():
-    records = cifar10_input.read_cifar10(
-        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
-    batch = tf.placeholder(tf.int64, [])
-    positions = tf.range(batch * batch_size,
-                         tf.minimum((batch + 1) * batch_size, num_images))
-    images, _ = cifar10_input.images_and_labels(
-        records, cifar10_input.shuffled_indices(
-            positions, records.shape[0].value, seed))
-    cifar10.inference(cifar10_input.central(images),
-                      arrays['conv1/biases'].size)
-    patches = sampled_patches(
-        tf.get_default_graph().get_tensor_by_name('norm1:0'), locations, seed,
-        batch)
-    with tf.Session(config=cifar10.session_config()) as session:
-      session.run(tf.local_variables_initializer())
-      cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
-                               for var in tf.trainable_variables()})
-      for number in range(-(-num_images // batch_size)):
-        yield session.run(patches, {batch: number})
-
-
-def patch_moments(arrays, num_images, locations, seed):
-  """Accumulates the patch moments of conv2's input in one pass.
-
-  Args:
-    arrays, num_images, locations, seed: as for sampled_batches.
-
-  Returns:
-    (fit, check): thinet.Moments, channel by channel, of nine tenths of the
-    samples and of the rest.
-  """
-  channels = arrays['conv1/biases'].size
-  size = 25 * channels
-  second, first, count = np.zeros([2, size, size]), np.zeros([2, size]), [0, 0]
-  for sample in sampled_batches(arrays, num_images, locations, seed):
-    sample = sample.astype(np.float64)
-    held_back = len(sample) // CHECK_SHARE
-    for part, rows in enumerate((sample[held_back:], sample[:held_back])):
-      second[part] += rows.T @ rows
-      first[part] += rows.sum(0)
-      count[part] += len(rows)
-  by_channel = np.arange(size).reshape(25, channels).T.ravel()
-  return tuple(thinet.Moments(second[part][np.ix_(by_channel, by_channel)],
-                              first[part][by_channel], count[part])
-               for part in (0, 1))
-
-
-def cached_moments(arrays, digest, num_images, locations, seed):
-  """patch_moments, kept in a file beside the parent's checkpoint.
-
-  The file's name is a digest of all that the moments depend on, so every width,
-  criterion and reconstruction shares it; a damaged one is made again.
-  """
-  key = hashlib.sha256(repr((digest, num_images, locations, seed,
-                             FLAGS.batch_size)).encode())
-  for name in ('conv1/weights', 'conv1/biases'):
-    key.update(arrays[name + cifar10.AVERAGE].tobytes())
-  path = os.path.join(FLAGS.checkpoint_dir,
-                      'moments-%s.npz' % key.hexdigest()[:16])
-  size = 25 * arrays['conv1/biases'].size
-  try:
-    with np.load(path, allow_pickle=False) as found:
-      second, first, count = (found[name] for name in
-                              thinet.Moments._fields)
-    if (second.shape, first.shape, count.shape) == (
-        (2, size, size), (2, size), (2,)):
-      return tuple(thinet.Moments(second[part], first[part], int(count[part]))
-                   for part in (0, 1))
-  except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError,
-          zipfile.BadZipFile, zlib.error):
-    pass   # Absent or damaged.
-  fit, check = patch_moments(arrays, num_images, locations, seed)
-  try:
-    with tempfile.NamedTemporaryFile(dir=FLAGS.checkpoint_dir,
-                                     prefix='.moments-', delete=False) as part:
-      try:
-        np.savez(part, **{name: np.stack([getattr(fit, name),
-                                          getattr(check, name)])
-                          for name in thinet.Moments._fields})
-        os.replace(part.name, path)
-      except OSError:
-        os.unlink(part.name)
-  except OSError:
-    pass   # A parent that cannot be written to, or a full disk: no cache.
-  return fit, check
+ALL_POSITIONS = 144
+MEASURED = ['thinet', 'thinet_kept', 'least_squares']   # Need the samples.
 
 
 def choose(criterion, moments, arrays, seed):
@@ -200,39 +75,77 @@ def choose(criterion, moments, arrays, seed):
   return order, thinet.objective(gram, order)
 
 
-def rebuild(mode, fit, check, kernel, kept):
-  """conv2's weights for the kept channels.
+def choices(moments, arrays):
+  """int64 [criteria, channels]: the orders of all criteria that measure."""
+  return np.stack([choose(criterion, moments, arrays, 0)[0]
+                   for criterion in MEASURED])
+
+
+def stable_from(samples, orders, kept):
+  """The number of samples from which on the same channels are kept.
+
+  Args:
+    samples: increasing numbers of samples.
+    orders: int64 [numbers, channels], the orders of removal they lead to.
+    kept: sorted indices of the kept channels.
+
+  Returns:
+    The least of the numbers such that it and all larger ones keep these
+    channels; None where the largest does not.
+  """
+  least = None
+  for number, order in zip(samples[::-1], orders[::-1]):
+    if not np.array_equal(np.sort(order[len(order) - len(kept):]), kept):
+      break
+    least = int(number)
+  return least
+
+
+def rebuild(mode, fit, check, arrays, kept, num_images):
+  """The weights of the slim network that are no slice of its parent's.
 
   Args:
     mode: value of --reconstruction.
     fit, check: thinet.Moments.
-    kernel: [5, 5, channels, 64], conv2's averaged weights.
+    arrays: name -> array of the parent's checkpoint; the averages are used.
     kept: sorted indices of the kept channels.
+    num_images: training images to use, for network.
 
   Returns:
-    (kernel, shift, details): [5, 5, kept, 64], what to add to conv2's bias, and
-    what compress.json should say about it.
+    (changed, details): name -> array, and what compress.json should say.
   """
+  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   if mode == 'none' or len(kept) == kernel.shape[2]:
-    return kernel[:, :, kept], 0.0, {'scales': [1.0] * len(kept)}
+    return {}, {'scales': [1.0] * len(kept)}
   if mode == 'scale':
     factors = thinet.scales(thinet.contribution_gram(fit, kernel), kept)
-    return (kernel[:, :, kept] * factors[:, np.newaxis], 0.0,
+    return ({'conv2/weights': kernel[:, :, kept] * factors[:, np.newaxis]},
             {'scales': factors.tolist()})
   rebuilt, shift, ridge = thinet.full_reconstruction(fit, check, kernel, kept)
-  return rebuilt, shift, {'ridge': ridge}
+  biases = arrays['conv2/biases' + cifar10.AVERAGE] + shift
+  changed = {'conv2/weights': np.float32(rebuilt),
+             'conv2/biases': np.float32(biases)}
+  details = {'ridge': ridge}
+  if mode == 'network':
+    original = {name: arrays[name + cifar10.AVERAGE]
+                for name in cifar10.weight_shapes(0)}
+    changed, details['layers'] = thinet_reconstruct.refit_network(
+        original, dict(original, **changed, **{
+            name: original[name][..., kept]
+            for name in ('conv1/weights', 'conv1/biases')}),
+        num_images, FLAGS.seed)
+  return changed, details
 
 
-def slim(arrays, kept, kernel, shift, scales=None):
+def slim(arrays, kept, changed, scales=None):
   """The arrays of the network without the other conv1 channels.
 
   Args:
     arrays: name -> array of the checkpoint, weights and averages.
     kept: sorted indices of the channels to keep.
-    kernel: [5, 5, kept, 64], conv2's rebuilt averaged weights.
-    shift: what to add to conv2's bias.
-    scales: [kept] if the kernel is a scaled slice, which raw weights then are,
-      too; else the raw conv2 gets the averaged weights.
+    changed: name -> array, the rebuilt averaged weights.
+    scales: [kept] if conv2 is a scaled slice, which its raw weights then are,
+      too; else the raw weights get the rebuilt averaged ones.
 
   Returns:
     name -> array, with a global step of 0.
@@ -245,10 +158,8 @@ def slim(arrays, kept, kernel, shift, scales=None):
         value = value[..., kept]
       elif name == 'conv2/weights' and scales is not None:
         value = value[:, :, kept] * np.float32(scales)[:, np.newaxis]
-      elif name == 'conv2/weights':
-        value = np.float32(kernel)
-      elif name == 'conv2/biases' and scales is None:
-        value = np.float32(arrays[name + cifar10.AVERAGE] + shift)
+      elif name in changed:
+        value = changed[name]
       result[variable] = value
   return result
 
@@ -287,11 +198,12 @@ def compress():
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
   width, keep = arrays['conv1/biases'].size, FLAGS.conv1_channels
   num_images = min(FLAGS.num_images, examples)
+  locations = FLAGS.locations_per_image or ALL_POSITIONS
   settings = {
       'conv1_channels': keep, 'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
       'seed': FLAGS.seed, 'num_images': num_images,
-      'locations_per_image': FLAGS.locations_per_image, 'data_digest': digest,
+      'locations_per_image': locations, 'data_digest': digest,
       'parent': parent, 'parent_step': int(arrays.get('global_step', 0))}
   lock = checkpoint.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
@@ -301,8 +213,9 @@ def compress():
     print('%s is finished.' % slim_path)
     return 0
 
-  fit, check = cached_moments(arrays, digest, num_images,
-                              FLAGS.locations_per_image, FLAGS.seed)
+  fit, check, samples, orders = thinet_moments.cached_moments(
+      arrays, digest, num_images, locations, FLAGS.seed,
+      lambda moments: choices(moments, arrays))
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   clock.append(time.time())
   dead, dependent = thinet.degenerate(thinet.contribution_gram(fit, kernel))
@@ -313,15 +226,20 @@ def compress():
   order, objective = choose(FLAGS.criterion, fit, arrays, FLAGS.seed)
   kept = np.sort(order[width - keep:])
   clock.append(time.time())
-  rebuilt, shift, details = rebuild(FLAGS.reconstruction, fit, check, kernel,
-                                    kept)
+  changed, details = rebuild(FLAGS.reconstruction, fit, check, arrays, kept,
+                             num_images)
   clock.append(time.time())
   checkpoint.save(FLAGS.output_dir,
-                  slim(arrays, kept, rebuilt, shift, details.get('scales')),
-                  settings)
+                  slim(arrays, kept, changed, details.get('scales')), settings)
   clock.append(time.time())
   multiply_adds, parameters = cifar10.cost(keep)
   parent_multiply_adds, parent_parameters = cifar10.cost(width)
+  rebuilt = changed.get('conv2/weights', kernel[:, :, kept])
+  biases = arrays['conv2/biases' + cifar10.AVERAGE]
+  shift = changed.get('conv2/biases', biases) - biases
+  if FLAGS.criterion in MEASURED:
+    least = stable_from(samples, orders[:, MEASURED.index(FLAGS.criterion)], kept)
+    details['same_choice_from'] = least or fit.count
   result = dict(
       settings, **details, parent_channels=width,
       parent_checkpoint=os.path.relpath(path, FLAGS.output_dir),
@@ -333,7 +251,7 @@ def compress():
                                                   kernel[:, :, kept]),
       relative_error_after=thinet.relative_error(check, kernel, kept, rebuilt,
                                                  shift),
-      samples=num_images * FLAGS.locations_per_image,
+      samples=num_images * locations,
       multiply_adds=multiply_adds, parameters=parameters,
       parent_multiply_adds=parent_multiply_adds,
       parent_parameters=parent_parameters,

@@ -27,6 +27,7 @@ import cifar10
 import cifar10_input
 import thinet
 import thinet_compress
+import thinet_moments
 from training import processor
 
 import numpy as np
@@ -44,7 +45,7 @@ def contributions(kernel, images):
   weights = thinet.blocks(kernel)
   channels, taps, filters = weights.shape
   dice, rows = np.random.default_rng(0), []
-  for patches in thinet_compress.sampled_batches(arrays, images, LOCATIONS, 0):
+  for patches in thinet_moments.sampled_batches(arrays, images, LOCATIONS, 0):
     patches = patches.reshape(len(patches), taps, channels)
     chosen = weights[:, :, dice.integers(filters, size=len(patches))]
     rows.append(np.einsum('ntc,ctn->nc', patches, chosen, optimize=True))
@@ -70,7 +71,9 @@ def main(argv=None):
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
 
   start = time.time()
-  fit, check = thinet_compress.patch_moments(arrays, images, LOCATIONS, 0)
+  fit, check = thinet_moments.patch_moments(
+      arrays, images, LOCATIONS, 0,
+      lambda moments: thinet_compress.choices(moments, arrays))
   moments_seconds = time.time() - start
   order, _ = thinet.least_squares_order(fit, kernel)
   for width in WIDTHS:

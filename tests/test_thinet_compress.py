@@ -12,6 +12,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import thinet
 import thinet_compress
+import thinet_moments
 from cifar10_input import UserError
 from test_thinet import textbook_order
 
@@ -49,7 +50,7 @@ def test_all_positions_equal_the_textbook_on_stored_samples(
   _, arrays, _ = checkpoint.read_newest(trained)
   parts = stored_contributions(arrays, data_dir).reshape(500, -1, 12)
   flags(data_dir=data_dir, batch_size=500)
-  fit, check = thinet_compress.patch_moments(arrays, 500, 144, 0)
+  fit, check = thinet_moments.patch_moments(arrays, 500, 144, 0)
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   rows = parts.reshape(-1, 12)
   assert fit.count + check.count == 500 * 144
@@ -66,7 +67,7 @@ def test_moments_do_not_depend_on_the_batch_for_all_positions(flags, data_dir,
   totals = []
   for batch_size in (500, 70):
     flags(data_dir=data_dir, batch_size=batch_size)
-    fit, check = thinet_compress.patch_moments(arrays, 300, 144, 4)
+    fit, check = thinet_moments.patch_moments(arrays, 300, 144, 4)
     totals.append(fit.second + check.second)
   np.testing.assert_allclose(totals[0], totals[1], rtol=1e-4, atol=1e-2)
 
@@ -75,7 +76,7 @@ def test_sampled_patches_are_patches_at_distinct_positions():
   images = np.random.default_rng(0).normal(size=[3, 12, 12, 2])
   images = images.astype(np.float32)
   with tf.Graph().as_default(), tf.Session() as session:
-    patches = session.run(thinet_compress.sampled_patches(
+    patches = session.run(thinet_moments.sampled_patches(
         tf.constant(images), 10, 0, tf.constant(0, tf.int64)))
   padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
   for image, found in zip(padded, patches.reshape(3, 10, 50)):
@@ -252,8 +253,8 @@ def test_cached_moments_are_the_same_or_made_again(tmp_path, flags, data_dir,
   elif damage == 'pickle':
     np.save(open(path, 'wb'), np.array([print], dtype=object))
   calls = []
-  accumulate = thinet_compress.patch_moments
-  monkeypatch.setattr(thinet_compress, 'patch_moments',
+  accumulate = thinet_moments.patch_moments
+  monkeypatch.setattr(thinet_moments, 'patch_moments',
                       lambda *args: calls.append(args) or accumulate(*args))
   again, _ = compress(flags, data_dir, str(parent), tmp_path / 'b', 5,
                       reconstruction='full')
@@ -263,5 +264,5 @@ def test_cached_moments_are_the_same_or_made_again(tmp_path, flags, data_dir,
   assert first == again
   compress(flags, data_dir, str(parent), tmp_path / 'c', 5,
            reconstruction='full', seed=3)
-  assert calls[-1][-1] == 3   # Another sampling has another file.
+  assert calls[-1][3] == 3   # Another sampling has another file.
   assert len(list(parent.glob('*moments*'))) == 2

@@ -1,0 +1,265 @@
+"""Refits the layers behind a compressed conv1 to the network it came from.
+
+No labels and no loss: each layer is brought, by least squares on training
+images, to what the original network computes there, from what the slim network
+has in front of it. In order:
+
+1. conv2 through its ReLU (thinet.refit), on sampled positions;
+2. conv2 again, as local3 sees it: the error is measured in local3's
+   pre-activations, behind normalization and max-pooling, and minimised by
+   preconditioned conjugate gradients;
+3. local3, local4 and softmax_linear through their ReLUs (thinet.refit).
+
+What each step gains stands in results/README.md.
+"""
+import cifar10
+import cifar10_input
+import thinet
+import thinet_moments
+from cifar10_input import UserError
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+FLAGS = tf.app.flags.FLAGS
+
+LOCATIONS = 10            # Of conv2, in each image, for step 1.
+CONV2_IMAGES = 10000      # For step 1.
+DESCENTS = 16             # Conjugate gradient steps of step 2, of
+DESCENT_IMAGES = 5000     # as many images, others at each step.
+DAMPING = {'input': 1e-5, 'output': 3e-2}   # Of the preconditioner's factors.
+FEWEST_IMAGES = 20
+
+
+class _Networks:
+  """The original and the slim network on the same distorted training images.
+
+  Nine tenths of the batches are there to fit, the rest to check.
+  """
+
+  def __init__(self, original, slim, num_images, seed):
+    if num_images < FEWEST_IMAGES:
+      raise UserError('--num_images=%d is too few for '
+                      '--reconstruction=network; give at least %d.' % (
+                          num_images, FEWEST_IMAGES))
+    self.batch_size = min(FLAGS.batch_size, num_images // 10)
+    batches = num_images // self.batch_size
+    self.fit = range(batches - max(1, batches // 10))
+    self.check = range(len(self.fit), batches)
+    self.slim, self.seed = dict(slim), seed
+    records = cifar10_input.read_cifar10(
+        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+    self.step = tf.placeholder(tf.int64, [])
+    positions = self.step * self.batch_size + tf.range(self.batch_size,
+                                                       dtype=tf.int64)
+    images, _ = cifar10_input.images_and_labels(
+        records, cifar10_input.shuffled_indices(
+            positions, records.shape[0].value, seed))
+    images = cifar10_input.distort(images, seed, self.step)
+    for name, weights in (('original', original), ('slim', slim)):
+      with tf.variable_scope(name):
+        cifar10.inference(images, weights['conv1/biases'].size)
+    self.variables = {var.op.name: var for var in tf.trainable_variables()}
+    self.session = tf.Session(config=cifar10.session_config())
+    self.session.run(tf.local_variables_initializer())
+    self._assign('original', original)
+    self._assign('slim', slim)
+
+  def _assign(self, network, weights):
+    cifar10.assign(self.session,
+                   {self.variables['%s/%s' % (network, name)]: value
+                    for name, value in weights.items()})
+
+  def change(self, layer, weights, biases):
+    """Gives a layer of the slim network new weights."""
+    new = {layer + '/weights': weights, layer + '/biases': biases}
+    new = {name: np.float32(value).reshape(self.slim[name].shape)
+           for name, value in new.items()}
+    self.slim.update(new)
+    self._assign('slim', new)
+
+  def tensor(self, network, name):
+    return tf.get_default_graph().get_tensor_by_name('%s/%s:0' % (network,
+                                                                  name))
+
+  def run(self, fetches, step):
+    return self.session.run(fetches, {self.step: step})
+
+  def rows(self, fetches, steps):
+    """The fetched matrices of all steps, one below the other."""
+    found = None
+    for number, step in enumerate(steps):
+      parts = self.run(fetches, step)
+      if found is None:
+        found = [np.empty((len(part) * len(steps),) + part.shape[1:],
+                          np.float32) for part in parts]
+      for rows, part in zip(found, parts):
+        rows[number * len(part):(number + 1) * len(part)] = part
+    return found
+
+  def limited(self, steps, images):
+    """So many of the steps that they have the images, if there are."""
+    return steps[:max(1, images // self.batch_size)]
+
+
+def _conv2_through_relu(networks):
+  """Step 1. Returns what compress.json should say, and the inputs' moments."""
+  kernel, biases = networks.slim['conv2/weights'], networks.slim['conv2/biases']
+  inputs, patches = [thinet_moments.sampled_patches(
+      networks.tensor(network, 'norm1'), LOCATIONS, networks.seed, networks.step)
+                     for network in ('slim', 'original')]
+  whole = networks.variables['original/conv2/weights']
+  targets = tf.nn.bias_add(
+      tf.matmul(patches, tf.reshape(whole, [-1, whole.shape[-1].value])),
+      networks.variables['original/conv2/biases'])
+  fit = networks.rows([inputs, targets],
+                      networks.limited(networks.fit, CONV2_IMAGES))
+  check = networks.rows([inputs, targets],
+                        networks.limited(networks.check, CONV2_IMAGES // 10))
+  weights, biases, details = thinet.refit(
+      fit, check, kernel.reshape(-1, kernel.shape[-1]), biases, True, 12)
+  networks.change('conv2', weights, biases)
+  ones = np.concatenate([fit[0], np.ones_like(fit[0][:, :1])], 1)
+  return details, ones.T @ ones / len(ones)
+
+
+def _inverse(matrix, damping):
+  mean = np.trace(matrix) / len(matrix) or 1.0
+  return np.linalg.inv(matrix + damping * mean * np.eye(len(matrix)))
+
+
+def _conv2_for_local3(networks, inputs):
+  """Step 2. Conjugate gradients, preconditioned on both sides of conv2.
+
+  The preconditioner is the Kronecker product of the second moments of conv2's
+  inputs and of what local3's pre-activations say about its outputs (as in
+  Grosse and Martens, ICML 2016, with random projections in place of the loss).
+
+  Args:
+    networks: _Networks.
+    inputs: [25 * channels + 1, 25 * channels + 1], second moments of conv2's
+      input patches, with a one appended.
+
+  Returns:
+    What compress.json should say.
+  """
+  target = networks.tensor('original', 'local3/pre_activation')
+  output = networks.tensor('slim', 'local3/pre_activation')
+  conv2 = networks.tensor('slim', 'conv2/pre_activation')
+  wanted = tf.nn.relu(target)
+  squares = [tf.reduce_sum(tf.square(wanted - tf.nn.relu(output))),
+             tf.reduce_sum(tf.square(wanted))]
+  gradients = tf.gradients(squares[0] / 2, [
+      networks.variables['slim/conv2/' + kind] for kind in ('weights', 'biases')])
+  probes = tf.random.stateless_normal(
+      tf.shape(output), seed=tf.stack([tf.constant(networks.seed, tf.int64),
+                                       networks.step]))
+  felt = tf.gradients(tf.reduce_sum(probes * tf.nn.relu(output)), conv2)[0]
+  felt = tf.reshape(felt, [-1, felt.shape[-1].value])
+  felt = tf.matmul(felt, felt, transpose_a=True)
+
+  def error(steps):
+    return sum(np.float64(networks.run(squares, step)) for step in steps)
+
+  def moved(length):
+    flat = present + length * direction
+    networks.change('conv2', flat[:-1], flat[-1])
+
+  few = networks.limited(networks.fit, DESCENT_IMAGES // 4)
+  outputs = sum(networks.run(felt, step).astype(np.float64) for step in few)
+  left, right = (_inverse(inputs, DAMPING['input']),
+                 _inverse(outputs / (len(few) * networks.batch_size),
+                          DAMPING['output']))
+  wide = len(networks.limited(networks.fit, DESCENT_IMAGES))
+  start = networks.slim['conv2/weights'], networks.slim['conv2/biases']
+  before = error(networks.check)
+  present = np.concatenate([start[0].reshape(-1, start[0].shape[-1]),
+                            start[1][np.newaxis]]).astype(np.float64)
+  direction, length = None, 0.02
+  for number in range(DESCENTS):
+    steps = [networks.fit[(number * wide + i) % len(networks.fit)]
+             for i in range(wide)]
+    gradient = 0.0
+    for step in steps:
+      kernel, biases = networks.run(gradients, step)
+      gradient = gradient + np.concatenate(
+          [kernel.reshape(-1, kernel.shape[-1]), biases[np.newaxis]])
+    steepest = left @ gradient @ right
+    if direction is None:
+      direction = -steepest
+    else:   # Polak and Ribiere.
+      beta = np.sum(steepest * (gradient - last[0])) / np.sum(last[0] * last[1])
+      direction = max(0.0, beta) * direction - steepest
+    if np.sum(direction * gradient) >= 0:
+      direction = -steepest
+    last = gradient, steepest
+    # The lowest point of the parabola through three lengths, if it is lower.
+    size = np.sum(np.abs(direction))
+    if not size > 0:
+      break
+    direction, few = direction, steps[:max(1, wide // 4)]
+    found = {}
+    for trial in (0.0, length, 2 * length):
+      moved(trial)
+      found[trial] = error(few)[0]
+    first, second, third = found.values()
+    bend = first - 2 * second + third
+    trial = (length * (3 * first - 4 * second + third) / (2 * bend)
+             if bend > 0 else 4 * length)
+    trial = float(np.clip(trial, length / 8, 4 * length))
+    moved(trial)
+    found[trial] = error(few)[0]
+    best = min(found, key=found.get)
+    moved(best)
+    present = present + best * direction
+    length = best or length / 8
+  after = error(networks.check)
+  if not after[0] < before[0]:
+    networks.change('conv2', *start)
+    after = before
+  return {'before': float(before[0] / (before[1] or 1.0)),
+          'after': float(after[0] / (after[1] or 1.0))}
+
+
+def _dense(networks, layer, inputs, rectified):
+  """Step 3, for one layer."""
+  inputs = networks.tensor('slim', inputs)
+  weights = networks.slim[layer + '/weights']
+  fetches = [tf.reshape(inputs, [-1, len(weights)]),
+             networks.tensor('original', layer + '/pre_activation')]
+  weights, biases, details = thinet.refit(
+      networks.rows(fetches, networks.fit),
+      networks.rows(fetches, networks.check), weights,
+      networks.slim[layer + '/biases'], rectified)
+  networks.change(layer, weights, biases)
+  return details
+
+
+def refit_network(original, slim, num_images, seed):
+  """Refits conv2, local3, local4 and softmax_linear of a slim network.
+
+  Args:
+    original: name -> float32 array, the weights of the original network.
+    slim: the same of the slim one, with conv2 as a start.
+    num_images: training images to use.
+    seed: integer.
+
+  Returns:
+    (weights, layers): name -> float32 array of the slim network, and for each
+    refit its relative error before and after, on images not used to fit, and
+    its ridge.
+
+  Raises:
+    UserError: there are too few images.
+  """
+  layers = {}
+  with tf.Graph().as_default():
+    networks = _Networks(original, slim, num_images, seed)
+    with networks.session:
+      layers['conv2'], moments = _conv2_through_relu(networks)
+      layers['conv2_for_local3'] = _conv2_for_local3(networks, moments)
+      layers['local3'] = _dense(networks, 'local3', 'pool2', True)
+      layers['local4'] = _dense(networks, 'local4', 'local3/local3', True)
+      layers['softmax_linear'] = _dense(networks, 'softmax_linear',
+                                        'local4/local4', False)
+  return networks.slim, layers
