@@ -17,6 +17,9 @@ import tempfile
 
 # Before TensorFlow's import: its start-up messages would bury ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# oneDNN's kernels: TensorFlow uses them by itself only on processors with VNNI,
+# but they are faster on older ones, too (benchmarks/README.md).
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
 
 import numpy as np
 from six.moves import http_client
