@@ -203,3 +203,78 @@ def test_kept_order_is_orthogonal_matching_pursuit():
       left = rows.sum(1) - rows @ scaled
       np.testing.assert_allclose(objective[8 - count], (left ** 2).sum() /
                                  (rows.sum(1) ** 2).sum(), rtol=1e-5)
+
+
+def layer_problem(seed, rectified, samples=300, size=7, units=4):
+  """(inputs, targets) of a layer that can be fitted but for some noise, and
+  weights and biases that are off."""
+  generator = np.random.default_rng(seed)
+  inputs = abs(generator.normal(size=[2, samples, size]))
+  weights = generator.normal(size=[size, units])
+  targets = inputs @ weights - 0.5 + 0.1 * generator.normal(
+      size=[2, samples, units])
+  if not rectified:
+    targets += 3
+  pairs = [(x.astype(np.float32), y.astype(np.float32))
+           for x, y in zip(inputs, targets)]
+  return pairs, weights + generator.normal(size=weights.shape), np.zeros(units)
+
+
+def test_refit_without_a_relu_is_ridge_regression():
+  """Against lstsq on rows augmented by the ridge, for the ridge it chose."""
+  (fit, check), weights, biases = layer_problem(0, False)
+  found, shift, details = thinet.refit(fit, check, weights, biases, False)
+  x = np.c_[fit[0], np.ones(len(fit[0]))].astype(np.float64)
+  root = np.sqrt(details['ridge'] * np.square(x[:, :-1]).sum(0).mean())
+  present = np.r_[weights, biases[np.newaxis]]
+  expected = np.linalg.lstsq(np.r_[x, root * np.eye(8)],
+                             np.r_[fit[1], root * present], rcond=None)[0]
+  np.testing.assert_allclose(np.r_[found, shift[np.newaxis]], expected,
+                             rtol=1e-3, atol=1e-4)
+  for key, flat in (('before', present), ('after', expected)):
+    y = np.c_[check[0], np.ones(len(check[0]))] @ flat
+    np.testing.assert_allclose(details[key], np.square(y - check[1]).sum() /
+                               np.square(check[1]).sum(), rtol=1e-3)
+
+
+def test_refit_through_a_relu_nears_the_best_of_a_long_descent():
+  """Plain gradient descent on |relu(Wx + b) - relu(y)|^2, from the same start;
+  the squared loss on pre-activations, which fits what the ReLU cuts, is worse.
+  """
+  for seed in range(5):
+    (fit, check), weights, biases = layer_problem(seed, True)
+    check = fit   # So that both minimise the same.
+    x = np.c_[fit[0], np.ones(len(fit[0]))].astype(np.float64)
+    target = np.maximum(fit[1], 0)
+
+    def error(flat):
+      return (np.square(np.maximum(x @ flat, 0) - target).sum() /
+              np.square(target).sum())
+
+    descended = np.r_[weights, biases[np.newaxis]]
+    for _ in range(20000):
+      y = x @ descended
+      descended = descended - 1e-4 * x.T @ ((np.maximum(y, 0) - target) * (y > 0))
+    found, shift, details = thinet.refit(fit, check, weights, biases, True, 200)
+    found = np.r_[found, shift[np.newaxis]]
+    # What it reports counts an output below 0 in full where it should not be.
+    assert error(found) <= 1.001 * details['after'] < 1.25 * error(found)
+    linear = np.linalg.lstsq(x, fit[1], rcond=None)[0]
+    assert error(found) < 1.25 * error(descended)
+    assert error(found) < error(linear) < details['before']
+
+
+def test_refit_keeps_weights_that_do_better_on_what_was_held_back():
+  (fit, _), weights, biases = layer_problem(0, True)
+  other = fit[0], (fit[0] @ weights).astype(np.float32)
+  found, shift, details = thinet.refit(fit, other, weights, biases, True)
+  assert np.array_equal(found, weights) and np.array_equal(shift, biases)
+  assert details['before'] == details['after'] and details['ridge'] is None
+
+
+def test_left_over_by_hand():
+  outputs = np.array([[2.0, -1.0, 3.0, -2.0]])
+  targets = np.array([[5.0, 4.0, -1.0, -9.0]])
+  # Where the target is cut off, only an output above 0 is wrong, down to 0.
+  assert thinet.left_over(outputs, targets, True).tolist() == [[3, 5, -3, 0]]
+  assert thinet.left_over(outputs, targets, False).tolist() == [[3, 5, -4, -7]]

@@ -177,7 +177,77 @@ def test_every_criterion_orders_all_channels(tmp_path, flags, data_dir, trained,
                         parent['conv1/weights'][..., report['kept']])
 
 
-@pytest.mark.parametrize('mode', ['none', 'scale', 'full'])
+def outputs(folder, tensors):
+  """Tensors of a network on all training images, run by TensorFlow."""
+  weights = checkpoint.read_newest(str(folder))[1]
+  with tf.Graph().as_default(), tf.Session() as session:
+    images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
+    cifar10.inference(images, weights['conv1/biases'].size)
+    session.run(tf.local_variables_initializer())
+    cifar10.assign(session, {var: weights[var.op.name + cifar10.AVERAGE]
+                             for var in tf.trainable_variables()})
+    return session.run(tensors)
+
+
+def test_network_reconstruction_nears_the_original_layer_by_layer(
+    tmp_path, flags, data_dir, trained):
+  """Every refit lowers its error on what was held back; local3 and the logits
+  of the undistorted images are nearer to the original's than after full."""
+  names = ['local3/pre_activation:0', 'softmax_linear/pre_activation:0']
+  errors = {}
+  for mode in ('full', 'network'):
+    report, (_, arrays, settings) = compress(
+        flags, data_dir, trained, tmp_path / mode, 3, reconstruction=mode,
+        criterion='least_squares')
+    flags(batch_size=500)
+    original = outputs(trained, names)
+    errors[mode] = [np.square(found - wanted).sum() / np.square(wanted).sum()
+                    for found, wanted in zip(outputs(tmp_path / mode, names),
+                                             original)]
+  assert list(report['layers']) == ['conv2', 'conv2_for_local3', 'local3',
+                                    'local4', 'softmax_linear']
+  assert all(layer['after'] <= layer['before']
+             for layer in report['layers'].values())
+  assert report['layers']['local3']['after'] < report['layers']['local3'][
+      'before']
+  assert all(network < full for network, full in zip(errors['network'],
+                                                     errors['full']))
+  parent = checkpoint.read_newest(trained)[1]
+  for name in ('conv1/weights', 'conv1/biases'):   # Slices, as ever.
+    assert np.array_equal(arrays[name + cifar10.AVERAGE],
+                          parent[name + cifar10.AVERAGE][..., report['kept']])
+  assert settings['reconstruction'] == 'network'
+
+
+def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
+                                                  trained):
+  flags(data_dir=data_dir, checkpoint_dir=trained, output_dir=str(tmp_path),
+        conv1_channels=5, num_images=19, batch_size=128,
+        reconstruction='network')
+  with pytest.raises(UserError, match='--num_images=19 is too few'):
+    thinet_compress.compress()
+  assert not (tmp_path / 'compress.json').exists()
+
+
+def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained):
+  report, _ = compress(flags, data_dir, trained, tmp_path, 5,
+                       locations_per_image=0)
+  rows = stored_contributions(checkpoint.read_newest(trained)[1],
+                              data_dir).reshape(-1, 12)
+  assert report['samples'] == 500 * 144
+  assert report['locations_per_image'] == 144
+  assert report['removal_order'] == textbook_order(rows)
+
+
+def test_stable_from_by_hand():
+  samples = np.array([10, 20, 40, 80])
+  orders = np.array([[0, 1, 2, 3], [0, 1, 3, 2], [1, 0, 2, 3], [0, 1, 2, 3]])
+  assert thinet_compress.stable_from(samples, orders, [2, 3]) == 10
+  assert thinet_compress.stable_from(samples, orders, [1, 2, 3]) == 80
+  assert thinet_compress.stable_from(samples, orders, [0, 1]) is None
+
+
+@pytest.mark.parametrize('mode', ['none', 'scale', 'full', 'network'])
 def test_full_width_gives_back_the_same_network(tmp_path, flags, data_dir,
                                                 trained, mode):
   _, (_, arrays, _) = compress(flags, data_dir, trained, tmp_path, 12,
