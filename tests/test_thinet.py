@@ -213,7 +213,9 @@ def layer_problem(seed, rectified, samples=300, size=7, units=4):
   weights = generator.normal(size=[size, units])
   targets = inputs @ weights - 0.5 + 0.1 * generator.normal(
       size=[2, samples, units])
-  if not rectified:
+  if rectified:   # What the ReLU cuts off follows no line.
+    targets = np.where(targets > 0, targets, 6 * targets)
+  else:
     targets += 3
   pairs = [(x.astype(np.float32), y.astype(np.float32))
            for x, y in zip(inputs, targets)]
@@ -261,7 +263,7 @@ def test_refit_through_a_relu_nears_the_best_of_a_long_descent():
     assert error(found) <= 1.001 * details['after'] < 1.25 * error(found)
     linear = np.linalg.lstsq(x, fit[1], rcond=None)[0]
     assert error(found) < 1.25 * error(descended)
-    assert error(found) < error(linear) < details['before']
+    assert 20 * error(found) < error(linear) < details['before']
 
 
 def test_refit_keeps_weights_that_do_better_on_what_was_held_back():
