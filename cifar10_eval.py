@@ -5,17 +5,26 @@ Any conv1 width works: it is read from the checkpoint.
   python cifar10_eval.py --checkpoint_dir=runs/seed0/scratch_64
 
 Prints the tutorial's line, and writes eval.json and the scalars for TensorBoard
-into the checkpoint's folder.
+into the checkpoint's folder. --export_dir also writes the network as a
+SavedModel, for TensorFlow 2 and its servers:
+
+  model = tf.saved_model.load(EXPORT_DIR).signatures['serving_default']
+  model(tf.constant(uint8_images))['labels']
 """
 import datetime
+import json
 import os
+import shutil
+import tempfile
 import time
 
 import checkpoint
 import cifar10
 import cifar10_input
 from cifar10_input import UserError
+import summaries
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
@@ -25,6 +34,8 @@ tf.app.flags.DEFINE_enum('eval_data', 'test', ['test', 'train_eval'],
                          'The test images, or the training images undistorted.')
 tf.app.flags.DEFINE_enum('weights', 'averaged', ['averaged', 'raw'],
                          'The moving averages, or the last weights.')
+tf.app.flags.DEFINE_string('export_dir', None,
+                           'New folder for the network as a SavedModel.')
 tf.app.flags.DEFINE_integer('eval_interval_secs', 0,
                             'If above 0: keep watching a running training, '
                             'and look for a new checkpoint that often.',
@@ -41,7 +52,8 @@ def eval_once(arrays, examples, eval_data, weights):
     weights: 'averaged' or 'raw'.
 
   Returns:
-    (top1, top5, examples): two counts, and the number of images.
+    (top1, top5, examples, latency): two counts, the number of images, and the
+    median of the batches' milliseconds.
   """
   suffix = cifar10.AVERAGE if weights == 'averaged' else ''
   with tf.Graph().as_default():
@@ -55,35 +67,90 @@ def eval_once(arrays, examples, eval_data, weights):
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + suffix]
                                for var in tf.trainable_variables()})
-      batches = -(-examples // FLAGS.batch_size)
-      counts = sum(session.run(hits, {batch: number})
-                   for number in range(batches))
-      return tuple(int(count) for count in counts)
+      counts, clock = 0, [time.perf_counter()]
+      for number in range(-(-examples // FLAGS.batch_size)):
+        counts += session.run(hits, {batch: number})
+        clock.append(time.perf_counter())
+      return tuple(int(count) for count in counts) + (
+          1e3 * float(np.median(np.diff(clock))),)
+
+
+def export(arrays, folder):
+  """Writes the averaged weights as a SavedModel, for serving.
+
+  Signature serving_default: images, uint8 [n, 32, 32, 3], in; logits and
+  probabilities, float32 [n, 10], and labels, int64 [n], out. The crop and the
+  standardization are inside.
+
+  Args:
+    arrays: name -> array of a checkpoint, as from checkpoint.read.
+    folder: to be made; it appears when it is complete.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  part = None
+  try:
+    above = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(above, exist_ok=True)
+    part = tempfile.mkdtemp(prefix='.export-', dir=above)
+    model = os.path.join(part, 'model')
+    with tf.Graph().as_default(), tf.Session() as session:
+      side = cifar10_input.RECORD_SIDE
+      images = tf.placeholder(tf.uint8, [None, side, side, 3], name='images')
+      logits = cifar10.inference(cifar10_input.central(images),
+                                 arrays['conv1/biases'].size)
+      cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+                               for var in tf.trainable_variables()})
+      tf.saved_model.simple_save(
+          session, model, {'images': images},
+          {'logits': logits, 'probabilities': tf.nn.softmax(logits),
+           'labels': tf.argmax(logits, axis=1)})
+    os.rename(model, folder)
+  except checkpoint.WRITE_ERRORS as error:
+    raise checkpoint.not_written(folder, error)
+  finally:
+    if part:
+      shutil.rmtree(part, ignore_errors=True)
+
+
+def seconds_to_make(folder):
+  """What run.json or compress.json says it took, or None."""
+  for name in ('run.json', 'compress.json'):
+    try:
+      with open(os.path.join(folder, name)) as source:
+        seconds = json.load(source)['seconds']
+      return float(sum(seconds.values()) if isinstance(seconds, dict) else
+                   seconds)
+    except (OSError, ValueError, LookupError, TypeError):
+      continue
+  return None
 
 
 def report(folder, path, arrays, settings, counts):
-  """Prints the tutorial's line; writes eval.json and the two scalars."""
-  top1, top5, examples = counts
-  step = int(arrays.get('global_step', 0))
+  """Prints the tutorial's line; writes eval.json and what TensorBoard shows."""
+  top1, top5, examples, latency = counts
+  width, step = arrays['conv1/biases'].size, int(arrays.get('global_step', 0))
   result = {
-      'conv1_channels': int(arrays['conv1/biases'].size),
-      'top1': 100.0 * top1 / examples, 'top5': 100.0 * top5 / examples,
-      'examples': examples, 'global_step': step, 'split': FLAGS.eval_data,
-      'weights': FLAGS.weights, 'checkpoint': os.path.basename(path)}
+      'conv1_channels': int(width), 'top1': 100.0 * top1 / examples,
+      'top5': 100.0 * top5 / examples, 'examples': examples,
+      'global_step': step, 'split': FLAGS.eval_data, 'weights': FLAGS.weights,
+      'checkpoint': os.path.basename(path), 'latency_ms': round(latency, 3),
+      'batch_size': FLAGS.batch_size, 'multiply_adds': cifar10.cost(width)[0]}
   for name in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if name in settings:
       result[name] = settings[name]
-  try:
-    with tf.Graph().as_default():
-      writer = tf.summary.FileWriter(
-          os.path.join(folder, 'eval_' + FLAGS.eval_data))
-      writer.add_summary(tf.Summary(value=[
-          tf.Summary.Value(tag='Precision @ 1', simple_value=top1 / examples),
-          tf.Summary.Value(tag='Precision @ 5', simple_value=top5 / examples)]),
-                         step)
-      writer.close()
-  except checkpoint.WRITE_ERRORS as error:
-    raise checkpoint.not_written(folder, error)
+  metrics = {'Precision @ 1': top1 / examples,
+             'Precision @ 5': top5 / examples,
+             'latency_ms': latency,
+             'multiply_adds': result['multiply_adds']}
+  seconds = seconds_to_make(folder)
+  if seconds is not None:
+    result['seconds'] = metrics['seconds'] = seconds
+  summaries.write(
+      os.path.join(folder, 'eval_' + FLAGS.eval_data),
+      summaries.row(folder, settings, result, metrics)
+      if FLAGS.eval_data == 'test' else summaries.scalars(metrics, step))
   # Last, because it says that all is done.
   checkpoint.write_json(os.path.join(folder, 'eval.json'), result)
   print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
@@ -97,6 +164,13 @@ def evaluate():
   if not folder:
     raise UserError('--checkpoint_dir is missing; name the folder of a '
                     'checkpoint.')
+  if FLAGS.export_dir:
+    if FLAGS.eval_interval_secs:
+      raise UserError('--export_dir=%s is for one checkpoint; leave out '
+                      '--eval_interval_secs.' % FLAGS.export_dir)
+    if os.path.lexists(FLAGS.export_dir):
+      raise UserError('--export_dir=%s exists; name a new folder.' %
+                      FLAGS.export_dir)
   cifar10.maybe_download_and_extract()
   examples, _ = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), FLAGS.eval_data))
@@ -105,6 +179,8 @@ def evaluate():
     try:
       path, arrays, settings = checkpoint.read_newest(folder)
       if path != seen:
+        if FLAGS.export_dir:
+          export(arrays, FLAGS.export_dir)
         report(folder, path, arrays, settings,
                eval_once(arrays, examples, FLAGS.eval_data, FLAGS.weights))
         seen = path

@@ -18,6 +18,7 @@ import checkpoint
 import cifar10
 import cifar10_input
 from cifar10_input import UserError
+import summaries
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -63,8 +64,9 @@ def now():
 class _LoggerHook(tf.train.SessionRunHook):
   """Prints the tutorial's line, writes summaries, stops at a bad loss."""
 
-  def __init__(self, loss, learning_rate, step, last_step):
+  def __init__(self, loss, learning_rate, step, last_step, layout):
     self._loss, self._learning_rate = loss, learning_rate
+    self._layout = layout
     self._step, self._last_step = step, last_step
     self._writer = tf.summary.FileWriter(FLAGS.train_dir)
     self._scalars = tf.summary.merge_all()
@@ -77,6 +79,7 @@ class _LoggerHook(tf.train.SessionRunHook):
                   tf.SessionLog(status=tf.SessionLog.START), self._step)
     else:
       self._write('add_graph', session.graph)
+    self._write('add_summary', self._layout.SerializeToString(), self._step)
 
   def before_run(self, run_context):
     fetches = {'loss': self._loss}
@@ -277,6 +280,7 @@ def train(schedule, conv1_channels, initial=None, **made):
     images, labels = cifar10.distorted_inputs(FLAGS.seed)
     logits = cifar10.inference(images, conv1_channels, FLAGS.precision)
     loss = cifar10.loss(logits, labels)
+    summaries.add_curves(conv1_channels, logits, labels)
     learning_rate = cifar10.learning_rate_at(
         global_step, plan, rate, steps_per_epoch, last_step)
     train_op = cifar10.train(loss, global_step, learning_rate,
@@ -298,8 +302,8 @@ def train(schedule, conv1_channels, initial=None, **made):
                                  if var.op.name in initial})
 
     checkpoint_hook = _CheckpointHook(saver, step, last_step)
-    hooks = [_LoggerHook(loss, learning_rate, step, last_step),
-             checkpoint_hook]
+    hooks = [_LoggerHook(loss, learning_rate, step, last_step,
+                         summaries.layout(conv1_channels)), checkpoint_hook]
     record_run(settings)
     scaffold = tf.train.Scaffold(init_fn=initialize, saver=saver)
     with tf.train.MonitoredTrainingSession(

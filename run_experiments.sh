@@ -1,23 +1,24 @@
 #!/usr/bin/env bash
-# Runs the sweep: at every conv1 width training from scratch, and compression
-# {none, scale} x {without, with} fine-tuning; then prints the table.
+# Runs the sweep, then prints its table: at every conv1 width training from
+# scratch, and compression of the 64-channel network without and with
+# fine-tuning.
 #
-#   ./run_experiments.sh demo                 # small, on drawn images, 3 minutes
-#   ./run_experiments.sh                      # the whole sweep on CIFAR-10
-#   SEEDS="0 1 2" WIDTHS="64 16" ./run_experiments.sh
+#   ./run_experiments.sh demo                            # small, on drawn images
+#   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh        # a cell on each GPU
+#   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1    # with sbatch's options
 #
 # The same command again continues where it was stopped: a stage is finished
 # when its own eval.json is there. Settings come from the environment:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-case "${1:-}" in
-  '') ;;
-  demo)
-    : "${DATA_DIR:=data/demo}" "${OUT:=runs/demo}" "${WIDTHS:=64 8}"
-    : "${EPOCHS:=10}" "${FINETUNE_EPOCHS:=4}" ;;
-  *) echo "usage: $0 [demo]" >&2; exit 2 ;;
-esac
+demo=
+if [[ ${1:-} == demo ]]; then
+  demo=yes; shift
+  : "${DATA_DIR:=data/demo}" "${OUT:=runs/demo}" "${WIDTHS:=64 8}"
+  : "${EPOCHS:=10}" "${FINETUNE_EPOCHS:=4}" "${CONTROLS=}"
+  : "${MODES:=thinet_none thinet_scale}"
+fi
 : "${PYTHON:=python3}"              # Interpreter that has requirements.txt.
 : "${DATA_DIR:=data}"               # Holds cifar-10-batches-bin, or will.
 : "${OUT:=runs}"                    # Results, in OUT/seed<n>/<mode>_<width>.
@@ -25,16 +26,22 @@ esac
 : "${SEEDS:=0}"
 : "${EPOCHS:=128}"                  # From scratch.
 : "${FINETUNE_EPOCHS:=20}"
+# <criterion>_<reconstruction>, fine-tuned, too; and those that are not.
+: "${MODES:=thinet_none thinet_scale least_squares_full least_squares_network}"
+: "${CONTROLS=l1_full l1_network random_full random_network}"
+: "${JOBS:=1}"                      # Cells side by side; or, with GPUS="0 1",
+: "${GPUS:=}"                       # one on each of these.
+export PYTHON DATA_DIR OUT WIDTHS SEEDS EPOCHS FINETUNE_EPOCHS MODES CONTROLS
 
-# A stage runs in the background, so that a signal reaches this shell at once;
-# the stage is then told to stop, and a training saves before it does.
-child=
+# All that runs is in the background, so that a signal reaches this shell at
+# once; it is then told to stop, and a training saves before it does.
 stop() {
   trap '' INT TERM
-  if [[ -n $child ]]; then
-    kill -TERM "$child" 2>/dev/null || true
-    wait "$child" || true
-  fi
+  local children
+  children=$(jobs -pr)
+  # shellcheck disable=SC2086   # Process numbers, to be split.
+  [[ -z $children ]] || kill -TERM $children || true
+  wait
   exit "$1"
 }
 trap 'stop 130' INT
@@ -43,50 +50,97 @@ trap 'stop 143' TERM
 run() {
   echo "+ $*"
   "$@" &
-  child=$!
-  wait "$child"
-  child=
+  wait "$!"
 }
 
 # evaluated FOLDER COMMAND...: runs the command, which fills the folder, and
 # evaluates it, unless that was done before.
 evaluated() {
-  local folder=$1
-  shift
-  [[ -f $folder/eval.json ]] && return
-  run "$@"
-  run "$PYTHON" cifar10_eval.py "--data_dir=$DATA_DIR" \
-    "--checkpoint_dir=$folder"
+  [[ -f $1/eval.json ]] && return
+  run "$PYTHON" "${@:2}" "--data_dir=$DATA_DIR"
+  run "$PYTHON" cifar10_eval.py "--data_dir=$DATA_DIR" "--checkpoint_dir=$1"
 }
 
-scratch() {
-  local folder=$1 width=$2 seed=$3
-  evaluated "$folder" "$PYTHON" cifar10_train.py "--data_dir=$DATA_DIR" \
-    "--train_dir=$folder" "--conv1_channels=$width" "--seed=$seed" \
-    "--epochs=$EPOCHS"
+# A cell is one width of one seed: its training from scratch, or all that is
+# made from the seed's parent, which must be there.
+cell() {
+  local folder=$OUT/seed$2 mode slim
+  if [[ $1 == scratch ]]; then
+    evaluated "$folder/scratch_$3" cifar10_train.py "--seed=$2" \
+      "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" "--epochs=$EPOCHS"
+    return
+  fi
+  for mode in $MODES $CONTROLS; do
+    slim=$folder/${mode}_$3
+    evaluated "$slim" thinet_compress.py "--seed=$2" "--output_dir=$slim" \
+      "--checkpoint_dir=$folder/scratch_64" "--conv1_channels=$3" \
+      "--criterion=${mode%_*}" "--reconstruction=${mode##*_}"
+    [[ " $MODES " == *" $mode "* ]] || continue
+    evaluated "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
+      "--checkpoint_dir=$slim" "--train_dir=${slim}_finetuned" \
+      "--epochs=$FINETUNE_EPOCHS"
+  done
 }
 
-if [[ ${1:-} == demo ]]; then
-  run "$PYTHON" tests/demo_data.py "$DATA_DIR"
-fi
+read -ra seeds <<<"$SEEDS"
+slim_widths=()
+for width in $WIDTHS; do [[ $width == 64 ]] || slim_widths+=("$width"); done
 
-for seed in $SEEDS; do
-  parent=$OUT/seed$seed/scratch_64
-  scratch "$parent" 64 "$seed"
-  for width in $WIDTHS; do
-    [[ $width == 64 ]] && continue
-    scratch "$OUT/seed$seed/scratch_$width" "$width" "$seed"
-    for mode in none scale; do
-      slim=$OUT/seed$seed/thinet_${mode}_$width
-      evaluated "$slim" "$PYTHON" thinet_compress.py "--data_dir=$DATA_DIR" \
-        "--checkpoint_dir=$parent" "--output_dir=$slim" "--seed=$seed" \
-        "--conv1_channels=$width" "--reconstruction=$mode"
-      evaluated "${slim}_finetuned" "$PYTHON" thinet_finetune.py \
-        "--data_dir=$DATA_DIR" "--checkpoint_dir=$slim" \
-        "--train_dir=${slim}_finetuned" "--seed=$seed" \
-        "--epochs=$FINETUNE_EPOCHS"
+# cells STAGE WIDTH...: these widths of every seed, a cell a free device.
+read -ra free <<<"${GPUS:-$(seq -s ' ' "$JOBS")}"
+declare -A device_of
+reap() {
+  local ended status=0
+  wait -n -p ended || status=$?
+  ((status == 0)) || stop "$status"
+  free+=("${device_of[$ended]}")
+  unset "device_of[$ended]"
+}
+cells() {
+  local seed width
+  for width in "${@:2}"; do
+    for seed in "${seeds[@]}"; do
+      ((${#free[@]})) || reap
+      env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} \
+        ./run_experiments.sh cell "$1" "$seed" "$width" &
+      device_of[$!]=${free[0]}
+      free=("${free[@]:1}")
     done
   done
-done
+  while ((${#device_of[@]})); do reap; done
+}
 
-run "$PYTHON" results/report.py "$OUT"
+# submitted NAME COMMAND OPTION...: a Slurm job, which continues when requeued;
+# prints its number.
+submitted() {
+  sbatch --parsable --requeue --kill-on-invalid-dep=yes "--job-name=$1" \
+    "--wrap=exec $2" "${@:3}" | cut -d ';' -f 1
+}
+# For each seed: the parent, an array of the other trainings, and one of what is
+# made from the parent, which waits for it; then the report of what there is.
+slurm() {
+  local cell='./run_experiments.sh cell' all='' seed parent
+  local array=${slim_widths[*]} width="\$SLURM_ARRAY_TASK_ID"
+  array=--array=${array// /,}
+  for seed in "${seeds[@]}"; do
+    parent=$(submitted "scratch-$seed-64" "$cell scratch $seed 64" "$@")
+    all+=:$parent
+    ((${#slim_widths[@]})) || continue
+    all+=:$(submitted "scratch-$seed" "$cell scratch $seed $width" "$array" "$@")
+    all+=:$(submitted "slim-$seed" "$cell slim $seed $width" "$array" \
+      "--dependency=afterok:$parent" "$@")
+  done
+  submitted report "\"\$PYTHON\" results/report.py \"\$OUT\"" \
+    "--dependency=afterany$all" "$@"
+}
+
+case "${1:-}" in
+  '' | slurm) [[ -z $demo ]] || run "$PYTHON" tests/demo_data.py "$DATA_DIR" ;;&
+  '')
+    cells scratch 64 "${slim_widths[@]}"
+    cells slim "${slim_widths[@]}"
+    run "$PYTHON" results/report.py "$OUT" ;;
+  slurm) slurm "${@:2}" ;;
+  cell) cell "${@:2}" ;;
+  *) echo "usage: $0 [demo] [slurm [sbatch options]]" >&2; exit 2 ;;
+esac

@@ -14,6 +14,7 @@ import time
 import checkpoint
 import cifar10
 import cifar10_input
+import summaries
 import thinet
 import thinet_moments
 import thinet_reconstruct
@@ -231,6 +232,9 @@ def compress():
   clock.append(time.time())
   checkpoint.save(FLAGS.output_dir,
                   slim(arrays, kept, changed, details.get('scales')), settings)
+  summaries.write(FLAGS.output_dir, summaries.compression(
+      arrays['conv1/weights' + cifar10.AVERAGE], kept, objective,
+      details.get('scales')))
   clock.append(time.time())
   multiply_adds, parameters = cifar10.cost(keep)
   parent_multiply_adds, parent_parameters = cifar10.cost(width)

@@ -5,8 +5,9 @@
 Prints Markdown, a row for each width and a column for each mode, and writes the
 same as table.csv into the folder; --readme puts it between the markers
 <!-- table --> and <!-- /table --> of a file, too. Cells are top-1 / top-5 in
-percent on the
-test images, the mean over seeds; "± sd (n)" where there are several seeds.
+percent on the test images, the mean over seeds; "± sd (n)" where there are
+several seeds. Draws top-1 against the width of conv1, the multiply-adds and
+the measured latency, the mean over a width's evaluations (top1_by_*.png).
 """
 import argparse
 import collections
@@ -19,10 +20,15 @@ import re
 import statistics
 import sys
 
+import figures
+
 COLUMNS = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'n',
            'top1_mean', 'top1_sd', 'top5_mean', 'top5_sd', 'published_top1',
            'published_top5']
 RECONSTRUCTIONS = ['', 'none', 'scale', 'full', 'network']
+# What an evaluation says of the cost of a width: axis title, and unit.
+COSTS = {'multiply_adds': ('million multiply-adds an image', 1e6),
+         'latency_ms': ('milliseconds a batch', 1)}
 CRITERIA = ['scratch', 'thinet', 'thinet_kept', 'least_squares', 'l1', 'random']
 
 
@@ -30,8 +36,9 @@ def read_cell(path):
   """The mode and the results of one eval.json.
 
   Returns:
-    ((width, criterion, reconstruction, fine_tuned), top1, top5), or None where
-    the file is of other images or weights than the table's.
+    ((width, criterion, reconstruction, fine_tuned), top1, top5, costs), or None
+    where the file is of other images or weights than the table's. The costs are
+    a dict of those of COSTS that the file has.
 
   Raises:
     ValueError: the file is cut or lacks a key; the text names it.
@@ -49,7 +56,10 @@ def read_cell(path):
     top1, top5 = float(result['top1']), float(result['top5'])
     if not 0 <= top1 <= top5 <= 100:
       raise ValueError('%s and %s are no percentages' % (top1, top5))
-    return mode, top1, top5
+    costs = {name: float(result[name]) for name in COSTS if name in result}
+    if not all(0 < value < float('inf') for value in costs.values()):
+      raise ValueError('%s are no costs' % costs)
+    return mode, top1, top5, costs
   except (OSError, ValueError, LookupError, TypeError, AttributeError,
           OverflowError, RecursionError) as error:
     raise ValueError('%s is left out, it cannot be read (%s: %s); evaluate '
@@ -70,9 +80,9 @@ def read_published(path):
 
 
 def rows(cells, published):
-  """The table's rows as dicts, from (mode, top1, top5) cells."""
+  """The table's rows as dicts, from the cells of read_cell."""
   groups = collections.defaultdict(list)
-  for mode, top1, top5 in cells:
+  for mode, top1, top5, _ in cells:
     groups[mode].append((top1, top5))
   result = []
   for mode in sorted(groups, key=lambda mode: (
@@ -87,6 +97,27 @@ def rows(cells, published):
       row['published_top1'], row['published_top5'] = published[mode]
     result.append(row)
   return result
+
+
+def draw(folder, table, cells):
+  """Draws top-1 against the width and against each cost that was measured."""
+  costs = {'conv1_channels': {row['conv1_channels']: row['conv1_channels']
+                              for row in table}}
+  for name, (_, unit) in COSTS.items():
+    found = collections.defaultdict(list)
+    for mode, _, _, values in cells:
+      if name in values:
+        found[mode[0]].append(values[name] / unit)
+    costs[name] = {width: statistics.mean(values)
+                   for width, values in found.items()}
+  for name, by_width in costs.items():
+    if len(by_width) > 1:
+      path = os.path.join(folder, 'top1_by_%s.png' % name)
+      try:
+        figures.draw(path, table, by_width,
+                     COSTS.get(name, ('channels of conv1',))[0])
+      except OSError as error:
+        not_written(path, error)
 
 
 def markdown(table):
@@ -134,6 +165,12 @@ def replace_section(text, table):
   return ''.join(parts)
 
 
+def not_written(path, error):
+  """Ends the program with one sentence."""
+  sys.exit('%s cannot be written (%s); make room there, and run the same '
+           'command again.' % (path, error.strerror))
+
+
 def write(path, text):
   """Writes a file: a temporary file beside it, then a rename."""
   try:
@@ -141,8 +178,7 @@ def write(path, text):
       part.write(text)
     os.replace(path + '.part', path)
   except OSError as error:
-    sys.exit('%s cannot be written (%s); make room there, and run the same '
-             'command again.' % (path, error.strerror))
+    not_written(path, error)
 
 
 def main():
@@ -167,7 +203,8 @@ def main():
   except (OSError, ValueError, KeyError, TypeError) as error:
     sys.exit('%s cannot be read as published results (%s: %s).' % (
         arguments.published, type(error).__name__, error))
-  table = rows(filter(None, cells), published)
+  cells = list(filter(None, cells))
+  table = rows(cells, published)
   if not table:
     sys.exit('Folder %s holds no eval.json; run ./run_experiments.sh first.' %
              arguments.folder)
@@ -176,6 +213,7 @@ def main():
   writer.writeheader()
   writer.writerows(table)
   write(os.path.join(arguments.folder, 'table.csv'), text.getvalue())
+  draw(arguments.folder, table, cells)
   if arguments.readme:
     try:
       with open(arguments.readme) as source:

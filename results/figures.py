@@ -1,0 +1,105 @@
+"""Draws the table: accuracy against the width of conv1 and against its cost."""
+import os
+
+import matplotlib
+matplotlib.use('Agg')
+from matplotlib import pyplot
+
+# Okabe and Ito's colours, which colour-blind people can tell apart.
+COLOURS = {'scratch': '#000000', 'thinet, none': '#D55E00',
+           'thinet, scale': '#E69F00', 'least_squares, full': '#56B4E9',
+           'least_squares, network': '#0072B2', 'thinet_kept, scale': '#CC79A7',
+           'thinet, full': '#F0E442', 'thinet, network': '#009E73'}
+CONTROL = '#999999'
+INCHES, DOTS = (9, 4), 110    # As wide as a README shows it.
+GAP = 0.055                   # Between labels, of the axis' height.
+
+
+def curves(table):
+  """Groups a table's rows into curves.
+
+  Args:
+    table: rows as from report.rows.
+
+  Returns:
+    (panel, label) -> rows, widest first; panel is the value of fine_tuned, and
+    'scratch' stands in both panels.
+  """
+  result = {}
+  for row in table:
+    label, panels = row['criterion'], [row['fine_tuned']]
+    if label == 'scratch':
+      panels = ['no', 'yes']
+    else:
+      label += ', ' + row['reconstruction']
+    for panel in panels:
+      result.setdefault((panel, label), []).append(row)
+  return result
+
+
+def _spread(heights, low, gap):
+  """The heights, each raised as little as keeps them a gap apart."""
+  placed = []
+  for height in heights:
+    placed.append(max([low, height] + [placed[-1] + gap] if placed else
+                      [low, height]))
+  return placed
+
+
+def draw(path, table, cost, name):
+  """Draws top-1 against a cost, without and with fine-tuning beside each other.
+
+  Lines are ours, with a bar of one standard deviation where there are several
+  seeds; rings are the published figures. A curve is named at its cheap end.
+
+  Args:
+    path: PNG file to write, by a rename.
+    table: rows as from report.rows.
+    cost: width -> number; rows of other widths are left out.
+    name: what the numbers are, with the unit.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  figure, panels = pyplot.subplots(1, 2, figsize=INCHES, sharex=True)
+  for axes, panel, title in zip(panels, ['no', 'yes'], [
+      'without fine-tuning', 'with fine-tuning']):
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(name)
+    axes.set_xscale('log', base=2)
+    axes.spines[['top', 'right']].set_visible(False)
+    ends = []
+    for (where, label), rows in curves(table).items():
+      rows = [row for row in rows if row['conv1_channels'] in cost]
+      if where != panel or not rows:
+        continue
+      colour = COLOURS.get(label, CONTROL)
+      rows = sorted(rows, key=lambda row: cost[row['conv1_channels']])
+      costs = [cost[row['conv1_channels']] for row in rows]
+      axes.errorbar(costs, [row['top1_mean'] for row in rows],
+                    [row.get('top1_sd', 0) for row in rows], color=colour,
+                    marker='.', linewidth=1.5, capsize=2)
+      shown = [row for row in rows if 'published_top1' in row]
+      axes.plot([cost[row['conv1_channels']] for row in shown],
+                [row['published_top1'] for row in shown], 'o', color=colour,
+                fillstyle='none', markersize=6)
+      ends.append((rows[0]['top1_mean'], costs[0], label, colour))
+    low, high = axes.get_ylim()
+    ends.sort()
+    for (height, x, label, colour), y in zip(ends, _spread(
+        [end[0] for end in ends], low, GAP * (high - low))):
+      axes.annotate(label, (x, height), (min(cost.values()) * 0.85, y),
+                    color=colour, fontsize=8, ha='right', va='center')
+    axes.set_xlim(min(cost.values()) / 3.2, max(cost.values()) * 1.15)
+    ticks = sorted(cost.values())
+    axes.set_xticks(ticks, ['%.3g' % tick for tick in ticks], fontsize=8)
+    axes.minorticks_off()
+  panels[0].set_ylabel('top-1, % of the test images')
+  figure.text(0.99, 0.01, 'rings: published', ha='right', fontsize=8,
+              color=CONTROL)
+  figure.tight_layout()
+  try:
+    figure.savefig(path + '.part', format='png', dpi=DOTS)
+    os.replace(path + '.part', path)
+  finally:
+    pyplot.close(figure)

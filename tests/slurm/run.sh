@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Proves the sweep on a real Slurm, on this machine alone; run it as root.
+#
+#   apt-get install -y slurmctld slurmd slurm-client munge
+#   tests/slurm/run.sh /tmp/slurm
+#
+# Starts munge, a controller and a node of two processors, which live in the
+# folder; runs a small sweep as array jobs, two tasks at a time; kills one
+# training with -9, and has Slurm requeue the task of another; submits the sweep
+# again, runs it serially, too, and compares the two tables. Ends with "same
+# table", and stops what it started.
+set -euo pipefail
+[[ $# == 1 ]] || { echo "usage: $0 FOLDER" >&2; exit 2; }
+mkdir -p "$1"
+folder=$(cd "$1" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+export SLURM_CONF=$folder/slurm.conf PYTHON=${PYTHON:-python3}
+export WIDTHS='64 16 8' EPOCHS=6 FINETUNE_EPOCHS=2 MODES=thinet_scale CONTROLS=
+export DATA_DIR=$folder/data PYTHONUNBUFFERED=1
+mkdir -p "$folder/state" "$folder/spool" /run/munge
+chown munge:munge /run/munge
+cat > "$SLURM_CONF" <<END
+ClusterName=test
+SlurmctldHost=$(hostname)(127.0.0.1)
+AuthType=auth/munge
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+SlurmUser=root
+ReturnToService=2
+JobRequeue=1
+NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+END
+pgrep -x munged > /dev/null || runuser -u munge -- munged
+trap 'scancel --quiet --user=root || true
+      pkill -F "$folder/slurmd.pid" || true
+      pkill -F "$folder/slurmctld.pid" || true' EXIT
+slurmctld -c && slurmd -c
+
+# waited SECONDS COMMAND...: until the command succeeds.
+waited() {
+  local left=$1
+  until "${@:2}" > /dev/null; do
+    ((left--)) || { echo "gave up waiting for: ${*:2}" >&2; exit 1; }
+    sleep 1
+  done
+}
+node_is_idle() { [[ $(sinfo -h -o %t) == idle ]]; }
+two_run() { (($(squeue -h -r -t running | wc -l) >= 2)); }
+training() { grep -qs 'step 0' "$folder/"*"_$1.log"; }
+queue_is_empty() { [[ -z $(squeue -h) ]]; }
+
+waited 60 node_is_idle
+"$PYTHON" tests/demo_data.py "$DATA_DIR"
+export OUT=$folder/sweep
+submit() {
+  ./run_experiments.sh slurm "--output=$folder/%A_%a.log" --open-mode=append \
+    --cpus-per-task=1 --mem=1000
+}
+submit
+squeue -r -o '%i %j %T %r %E'
+waited 300 two_run
+echo 'two tasks at a time:'; squeue -r -t running -o '%i %j %T'
+
+
+waited 300 training 16
+pkill -9 -f 'cifar10_train.py.*/scratch_16 ' && echo 'killed the training of 16'
+waited 300 training 8
+task=$(squeue -h -r -t running -o '%i %j' | sed -n 's/_8 scratch-0$/_8/p')
+scontrol requeue "$task" && echo "requeued $task"
+waited 900 queue_is_empty
+grep -h 'Continuing' "$folder/$task.log"
+[[ ! -f $OUT/seed0/scratch_16/eval.json ]]
+
+submit   # The same command again does what the killed task has left.
+waited 900 queue_is_empty
+
+OUT=$folder/serial ./run_experiments.sh > "$folder/serial.log" 2>&1
+cat "$folder/serial/table.csv"
+cmp "$folder/serial/table.csv" "$OUT/table.csv" && echo 'same table'
