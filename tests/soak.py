@@ -12,6 +12,7 @@ import argparse
 import collections
 import datetime
 import glob
+import json
 import os
 import platform
 import random
@@ -36,7 +37,8 @@ def sweep(data, out, log):
       [os.path.join(ROOT, 'run_experiments.sh')], stdout=log, stderr=log,
       start_new_session=True,
       env=dict(os.environ, PYTHON=sys.executable, DATA_DIR=data, OUT=out,
-               WIDTHS='64 8', EPOCHS='6', FINETUNE_EPOCHS='3'))
+               WIDTHS='64 8', EPOCHS='6', FINETUNE_EPOCHS='3',
+               MODES='thinet_none thinet_scale', CONTROLS=''))
 
 
 def running_stage(path):
@@ -51,7 +53,9 @@ def results(out):
   cells, weights = {}, {}
   for path in sorted(glob.glob(out + '/**/eval.json', recursive=True)):
     name = os.path.relpath(os.path.dirname(path), out)
-    cells[name] = open(path).read()
+    with open(path) as source:
+      cells[name] = {key: value for key, value in json.load(source).items()
+                     if key not in ('latency_ms', 'seconds')}
     _, arrays, _ = checkpoint.read_newest(os.path.dirname(path))
     weights.update({(name, key): value.tobytes()
                     for key, value in arrays.items()})

@@ -1,6 +1,8 @@
 """Evaluation against a count in NumPy, and as a process."""
 import json
 import os
+import subprocess
+import sys
 
 import checkpoint
 import cifar10
@@ -21,7 +23,7 @@ def test_counts_equal_numpys(flags, data_dir, trained, weights, eval_data,
                              examples, batch_size):
   flags(data_dir=data_dir, batch_size=batch_size)
   _, arrays, _ = checkpoint.read_newest(trained)
-  counts = cifar10_eval.eval_once(arrays, examples, eval_data, weights)
+  *counts, latency = cifar10_eval.eval_once(arrays, examples, eval_data, weights)
   suffix = cifar10.AVERAGE if weights == 'averaged' else ''
   with tf.Graph().as_default(), tf.Session() as session:
     images, labels = cifar10_input.inputs(
@@ -33,7 +35,8 @@ def test_counts_equal_numpys(flags, data_dir, trained, weights, eval_data,
                              for var in tf.trainable_variables()})
     logits, labels = session.run([logits, labels])
   ranks = (logits > logits[range(examples), labels][:, None]).sum(1)
-  assert counts == ((ranks < 1).sum(), (ranks < 5).sum(), examples)
+  assert counts == [(ranks < 1).sum(), (ranks < 5).sum(), examples]
+  assert latency > 0
 
 
 def test_eval_json_line_and_scalars(data_dir, trained):
@@ -43,11 +46,16 @@ def test_eval_json_line_and_scalars(data_dir, trained):
   result = json.load(open(os.path.join(trained, 'eval.json')))
   assert result.keys() == {
       'conv1_channels', 'top1', 'top5', 'examples', 'global_step', 'split',
-      'weights', 'checkpoint', 'seed'}
+      'weights', 'checkpoint', 'seed', 'latency_ms', 'batch_size',
+      'multiply_adds', 'seconds'}
   assert (result['conv1_channels'], result['examples'], result['global_step'],
           result['split'], result['weights'], result['checkpoint'],
           result['seed']) == (12, 100, 30, 'test', 'averaged', 'model.ckpt-30',
                               0)
+  assert result['multiply_adds'] == 576 * 75 * 12 + 144 * 25 * 12 * 64 + (
+      2304 * 384 + 384 * 192 + 192 * 10)
+  assert result['seconds'] == json.load(open(os.path.join(
+      trained, 'run.json')))['seconds']
   assert 'precision @ 1 = %.3f, @ 5 = %.3f (100 images, step 30)' % (
       result['top1'] / 100, result['top5'] / 100) in output
   events = event_accumulator.EventAccumulator(os.path.join(trained,
@@ -76,3 +84,70 @@ def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
   process.terminate()
   process.communicate()
   assert '(100 images, step 0)' in line
+
+
+PLAIN_TENSORFLOW_2 = """
+import sys
+import numpy as np
+import tensorflow as tf
+assert tf.executing_eagerly()
+images = np.load(sys.argv[2])
+model = tf.saved_model.load(sys.argv[1]).signatures['serving_default']
+found = model(tf.constant(images))
+assert model.structured_input_signature[1]['images'].dtype == tf.uint8
+np.savez(sys.argv[3], **{name: value.numpy() for name, value in found.items()})
+"""
+
+
+def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
+                                              trained):
+  """The same labels as the checkpoint's on every training image."""
+  flags(data_dir=data_dir, checkpoint_dir=trained, batch_size=500,
+        export_dir=str(tmp_path / 'new' / 'model'))
+  assert cifar10_eval.evaluate() == 0
+  assert os.listdir(tmp_path / 'new') == ['model']
+  with tf.Graph().as_default(), tf.Session() as session:
+    logits = cifar10.inference(cifar10.inputs('train_eval', tf.constant(
+        0, tf.int64))[0], 12)
+    session.run(tf.local_variables_initializer())
+    _, arrays, _ = checkpoint.read_newest(trained)
+    cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+                             for var in tf.trainable_variables()})
+    logits = session.run(logits)
+  records = np.concatenate([np.fromfile(path, np.uint8) for path in
+                            cifar10_input.data_files(cifar10.data_folder(),
+                                                     'train_eval')])
+  images = records.reshape(500, 3073)[:, 1:].reshape(500, 3, 32, 32)
+  np.save(tmp_path / 'images.npy', images.transpose(0, 2, 3, 1))
+  subprocess.run([sys.executable, '-c', PLAIN_TENSORFLOW_2,
+                  str(tmp_path / 'new' / 'model'), str(tmp_path / 'images.npy'),
+                  str(tmp_path / 'found.npz')], check=True)
+  found = np.load(tmp_path / 'found.npz')
+  assert len(set(found['labels'])) > 1
+  assert np.array_equal(found['labels'], logits.argmax(1))
+  np.testing.assert_allclose(found['logits'], logits, rtol=1e-4, atol=1e-5)
+  raised = np.exp(logits.astype(np.float64))
+  np.testing.assert_allclose(found['probabilities'],
+                             raised / raised.sum(1, keepdims=True), rtol=1e-4)
+
+
+@pytest.mark.parametrize('more, words', [
+    ({}, 'exists; name a new folder'),
+    ({'eval_interval_secs': 5}, 'leave out --eval_interval_secs')])
+def test_an_export_overwrites_nothing(tmp_path, flags, data_dir, trained, more,
+                                      words):
+  flags(data_dir=data_dir, checkpoint_dir=trained, export_dir=str(tmp_path),
+        **more)
+  with pytest.raises(cifar10_input.UserError, match=words):
+    cifar10_eval.evaluate()
+  assert not os.listdir(tmp_path)
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, data_dir,
+                                                         trained):
+  code, _, errors = conftest.run(
+      'cifar10_eval.py', '--data_dir=' + data_dir,
+      '--checkpoint_dir=' + trained, '--export_dir=%s/a/b' % tmp_path,
+      largest_file=1 << 20)
+  assert code == 1 and 'cannot be written to' in errors.splitlines()[-1]
+  assert 'Traceback' not in errors and not os.listdir(tmp_path / 'a')

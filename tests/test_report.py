@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import conftest
+import figures
+import numpy as np
 import pytest
 import report
 
@@ -106,3 +108,50 @@ def test_the_readmes_table_is_that_of_the_committed_results():
   assert [{name: str(value) for name, value in row.items()} for row in table
           ] == [{name: value for name, value in row.items() if value != ''
                  or name == 'reconstruction'} for row in rows]
+
+
+def row(width, criterion, reconstruction, fine_tuned, top1, **more):
+  return dict(conv1_channels=width, criterion=criterion, top1_mean=top1,
+              reconstruction=reconstruction, fine_tuned=fine_tuned, **more)
+
+
+def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
+  """What is drawn, asked of matplotlib itself."""
+  table = [row(64, 'scratch', '', 'no', 85.0, top1_sd=0.5),
+           row(8, 'scratch', '', 'no', 80.0, published_top1=81.0),
+           row(8, 'thinet', 'none', 'no', 13.0),
+           row(8, 'thinet', 'none', 'yes', 82.0)]
+  drawn = []
+  monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
+  figures.draw(str(tmp_path / 'a.png'), table, {64: 30.0, 8: 4.0}, 'ms')
+  panels = drawn[0].axes
+  for axes, expected in zip(panels, [
+      {'scratch': [(4, 80), (30, 85)], 'thinet, none': [(4, 13)]},
+      {'scratch': [(4, 80), (30, 85)], 'thinet, none': [(4, 82)]}]):
+    assert axes.get_xlabel() == 'ms'
+    lines = [container.lines[0] for container in axes.containers]
+    found = {text.get_text(): [tuple(point) for point in line.get_xydata()]
+             for line in lines for text in axes.texts
+             if text.get_color() == line.get_color()}
+    assert found == expected
+    rings = [line for line in axes.lines if line.get_fillstyle() == 'none']
+    assert [point.tolist() for line in rings
+            for point in line.get_xydata()] == [[4, 81]]
+    heights = sorted(text.xyann[1] for text in axes.texts)
+    low, high = axes.get_ylim()
+    assert np.diff(heights).min() > 0.05 * (high - low)   # Labels do not touch.
+  assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_a_cost_is_the_mean_of_a_widths_evaluations(sweep, monkeypatch):
+  for name, width, latency in (('e', 64, 30.0), ('f', 64, 20.0), ('g', 8, 5.0)):
+    write(sweep / '9' / name, conv1_channels=width, top1=80.0, top5=99.0,
+          latency_ms=latency, multiply_adds=width * 10 ** 6)
+  drawn = {}
+  monkeypatch.setattr(figures, 'draw', lambda path, table, cost, name:
+                      drawn.update({os.path.basename(path): cost}))
+  monkeypatch.setattr(sys, 'argv', ['report.py', str(sweep)])
+  report.main()
+  assert drawn == {'top1_by_conv1_channels.png': {64: 64, 8: 8},
+                   'top1_by_latency_ms.png': {64: 25.0, 8: 5.0},
+                   'top1_by_multiply_adds.png': {64: 64.0, 8: 8.0}}

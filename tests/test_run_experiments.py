@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import conftest
+import pytest
 
 
 def sweep(data_dir, out, **settings):
@@ -15,9 +16,10 @@ def sweep(data_dir, out, **settings):
       [os.path.join(conftest.ROOT, 'run_experiments.sh')],
       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
       start_new_session=True,
-      env=dict(os.environ, PYTHON=sys.executable, PYTHONUNBUFFERED='1',
-               DATA_DIR=data_dir, OUT=str(out), WIDTHS='64 8', EPOCHS='5',
-               FINETUNE_EPOCHS='2', **settings))
+      env={**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1',
+           'DATA_DIR': data_dir, 'OUT': str(out), 'WIDTHS': '64 8',
+           'EPOCHS': '5', 'FINETUNE_EPOCHS': '2', 'CONTROLS': '',
+           'MODES': 'thinet_none thinet_scale', **settings})
 
 
 def wait_for(process, words):
@@ -30,8 +32,9 @@ def wait_for(process, words):
 
 
 def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
-  """SIGTERM in a training, kill -9 to all processes in a compression, SIGINT in
-  fine-tuning, kill -9 in the report."""
+  """Two cells at a time: SIGTERM while both train, kill -9 to all processes in a
+  compression, SIGINT in fine-tuning, kill -9 in the report. Then the table is
+  that of a serial sweep which nothing disturbed."""
   out = tmp_path / 'a b;$(touch x)'
   shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
   data_dir = str(tmp_path / 'd b;$(touch x)')
@@ -40,8 +43,9 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
       (signal.SIGKILL, '+ %s thinet_compress.py' % sys.executable, -9),
       (signal.SIGINT, '+ %s thinet_finetune.py' % sys.executable, 130),
       (signal.SIGKILL, '+ %s results/report.py' % sys.executable, -9)]:
-    process = sweep(data_dir, out)
-    wait_for(process, words)
+    process = sweep(data_dir, out, JOBS='2')
+    for _ in range(2 if number == signal.SIGTERM else 1):
+      wait_for(process, words)
     if number == signal.SIGKILL:
       os.killpg(process.pid, number)
     else:
@@ -49,7 +53,7 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
     process.communicate()   # Its children, too, have ended by then.
     assert process.returncode == code
     assert 'report' in words or not os.path.exists(out / 'table.csv')
-  process = sweep(data_dir, out)
+  process = sweep(data_dir, out, JOBS='2')
   output, _ = process.communicate()
   assert process.returncode == 0, output
   rows = list(csv.DictReader(open(out / 'table.csv')))
@@ -62,10 +66,91 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
                ('8', 'thinet', 'scale', 'no', '1'),
                ('8', 'thinet', 'scale', 'yes', '1')]
   assert '| 64 | ' in output and not glob.glob(str(tmp_path / 'x'))
+  undisturbed, _ = sweep(data_dir, tmp_path / 'serial').communicate()
+  assert (tmp_path / 'serial' / 'table.csv').read_text() == (
+      out / 'table.csv').read_text(), undisturbed
   # Nothing is left to do, so only the report runs.
   output, _ = sweep(data_dir, out).communicate()
   assert [line.split()[2] for line in output.splitlines()
           if line.startswith('+ ')] == ['results/report.py']
+
+
+@pytest.fixture
+def recorder(tmp_path):
+  """A stand-in for Python that writes down how it was called, and on which GPU;
+  it leaves eval.json where an evaluation would."""
+  path = tmp_path / 'python'
+  path.write_text("""#!/usr/bin/env bash
+echo "${CUDA_VISIBLE_DEVICES:-none} $*" >> "$CALLS"
+sleep 0.2
+[[ $1 != cifar10_eval.py ]] || {
+  mkdir -p "${3#*=}"; touch "${3#*=}/eval.json"; }
+[[ "$*" != *"${FAIL:-nothing}"* ]]
+""")
+  path.chmod(0o755)
+  return lambda **settings: dict(settings, PYTHON=str(path),
+                                 CALLS=str(tmp_path / 'calls'))
+
+
+def test_each_gpu_runs_one_cell_at_a_time(tmp_path, recorder):
+  process = sweep('data', tmp_path / 'out', **recorder(
+      GPUS='5 7', SEEDS='0 1', WIDTHS='64 8'))
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  calls = [line.split() for line in open(tmp_path / 'calls')]
+  assert [call[1] for call in calls[-1:]] == ['results/report.py']
+  cells = [call for call in calls if call[1] != 'results/report.py']
+  assert {call[0] for call in cells} == {'5', '7'}
+  trainings = [call for call in cells if call[1] == 'cifar10_train.py']
+  assert sorted(call[2:5] for call in trainings) == sorted(
+      ['--seed=%s' % seed, '--train_dir=%s/seed%s/scratch_%s' % (
+          tmp_path / 'out', seed, width), '--conv1_channels=%s' % width]
+      for seed in '01' for width in ('64', '8'))
+  # Parents first, and nothing is compressed before its parent is evaluated.
+  names = [' '.join(call[1:]) for call in cells]
+  for seed in '01':
+    parent = next(i for i, name in enumerate(names) if 'cifar10_eval' in name and
+                  name.endswith('seed%s/scratch_64' % seed))
+    assert all(i > parent for i, name in enumerate(names)
+               if 'thinet_compress' in name and '--seed=' + seed in name)
+
+
+def test_a_failing_cell_ends_the_sweep_with_its_code(tmp_path, recorder):
+  process = sweep('data', tmp_path / 'out', **recorder(
+      JOBS='2', FAIL='train_dir=%s/seed0/scratch_8 ' % (tmp_path / 'out')))
+  process.communicate()
+  assert process.returncode == 1
+  assert 'thinet_compress' not in open(tmp_path / 'calls').read()
+
+
+def test_slurm_jobs_wait_for_their_seeds_parent(tmp_path, recorder):
+  """What is asked of sbatch; tests/slurm/ runs a real one."""
+  (tmp_path / 'sbatch').write_text("""#!/usr/bin/env bash
+count=$(wc -l < "$OUT.jobs" 2> /dev/null || echo 0)
+printf '%s\\t' "$@" >> "$OUT.jobs"; echo >> "$OUT.jobs"
+echo "$((100 + count));cluster"
+""")
+  (tmp_path / 'sbatch').chmod(0o755)
+  result = subprocess.run(
+      [os.path.join(conftest.ROOT, 'run_experiments.sh'), 'slurm', '--gpus=1'],
+      capture_output=True, text=True, env=dict(
+          os.environ, PATH='%s:%s' % (tmp_path, os.environ['PATH']),
+          OUT=str(tmp_path / 'out'), SEEDS='0 4', WIDTHS='64 16 8'))
+  assert result.returncode == 0, result.stderr
+  jobs = [dict(word.lstrip('-').partition('=')[::2]
+               for word in line.strip().split('\t'))
+          for line in open(tmp_path / 'out.jobs')]
+  assert all(job['gpus'] == '1' and 'requeue' in job for job in jobs)
+  assert [(job['job-name'], job.get('array'), job.get('dependency'))
+          for job in jobs] == [
+              ('scratch-0-64', None, None), ('scratch-0', '16,8', None),
+              ('slim-0', '16,8', 'afterok:100'),
+              ('scratch-4-64', None, None), ('scratch-4', '16,8', None),
+              ('slim-4', '16,8', 'afterok:103'),
+              ('report', None, 'afterany:100:101:102:103:104:105')]
+  assert jobs[3]['wrap'] == 'exec ./run_experiments.sh cell scratch 4 64'
+  assert jobs[5]['wrap'] == ('exec ./run_experiments.sh cell slim 4 '
+                             '$SLURM_ARRAY_TASK_ID')
 
 
 def test_usage():

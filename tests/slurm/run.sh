@@ -56,14 +56,14 @@ waited() {
 }
 node_is_idle() { [[ $(sinfo -h -o %t) == idle ]]; }
 two_run() { (($(squeue -h -r -t running | wc -l) >= 2)); }
-training() { grep -qs 'step 0' "$folder/"*"_$1.log"; }
+training() { grep -qs 'step 0' "$folder/scratch-0_$1.log"; }
 queue_is_empty() { [[ -z $(squeue -h) ]]; }
 
 waited 60 node_is_idle
 "$PYTHON" tests/demo_data.py "$DATA_DIR"
 export OUT=$folder/sweep
 submit() {
-  ./run_experiments.sh slurm "--output=$folder/%A_%a.log" --open-mode=append \
+  ./run_experiments.sh slurm "--output=$folder/%x_%a.log" --open-mode=append \
     --cpus-per-task=1 --mem=1000
 }
 submit
@@ -72,13 +72,13 @@ waited 300 two_run
 echo 'two tasks at a time:'; squeue -r -t running -o '%i %j %T'
 
 
-waited 300 training 16
-pkill -9 -f 'cifar10_train.py.*/scratch_16 ' && echo 'killed the training of 16'
 waited 300 training 8
 task=$(squeue -h -r -t running -o '%i %j' | sed -n 's/_8 scratch-0$/_8/p')
 scontrol requeue "$task" && echo "requeued $task"
+waited 300 training 16
+pkill -9 -f 'cifar10_train.py.*/scratch_16 ' && echo 'killed the training of 16'
 waited 900 queue_is_empty
-grep -h 'Continuing' "$folder/$task.log"
+grep -h 'Continuing' "$folder/scratch-0_8.log"
 [[ ! -f $OUT/seed0/scratch_16/eval.json ]]
 
 submit   # The same command again does what the killed task has left.
