@@ -2,12 +2,13 @@
 
   python results/report.py runs --published=results/published.csv
 
-Prints Markdown, a row for each width and a column for each mode, and writes the
-same as table.csv into the folder; --readme puts it between the markers
-<!-- table --> and <!-- /table --> of a file, too. Cells are top-1 / top-5 in
-percent on the test images, the mean over seeds; "± sd (n)" where there are
-several seeds. Draws top-1 against the width of conv1, the multiply-adds and
-the measured latency, the mean over a width's evaluations (top1_by_*.png).
+Reads seed<n>/<network>/eval.json. Prints Markdown, a row for each width and a
+column for each mode, and writes the same as table.csv into the folder; --readme
+puts it between the markers <!-- table --> and <!-- /table --> of a file, too.
+Cells are top-1 / top-5 in percent on the test images, the mean over seeds; "± sd
+(n)" where there are several seeds. Draws top-1 against the width of conv1, the
+multiply-adds and the measured latency, the mean over a width's evaluations
+(top1_by_*.png).
 """
 import argparse
 import collections
@@ -30,6 +31,12 @@ RECONSTRUCTIONS = ['', 'none', 'scale', 'full', 'network']
 COSTS = {'multiply_adds': ('million multiply-adds an image', 1e6),
          'latency_ms': ('milliseconds a batch', 1)}
 CRITERIA = ['scratch', 'thinet', 'thinet_kept', 'least_squares', 'l1', 'random']
+
+
+def evaluations(folder):
+  """The paths of a sweep's results: seed<n>/<network>/eval.json."""
+  return sorted(glob.glob(os.path.join(glob.escape(folder), 'seed*', '*',
+                                       'eval.json')))
 
 
 def read_cell(path):
@@ -191,8 +198,7 @@ def main():
     sys.exit('Folder %s does not exist; run ./run_experiments.sh first.' %
              arguments.folder)
   cells = []
-  for path in sorted(glob.glob(os.path.join(
-      glob.escape(arguments.folder), '**', 'eval.json'), recursive=True)):
+  for path in evaluations(arguments.folder):
     try:
       cells.append(read_cell(path))
     except ValueError as error:

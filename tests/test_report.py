@@ -20,13 +20,13 @@ def write(folder, **values):
 
 @pytest.fixture
 def sweep(tmp_path):
-  for seed, top1 in (('0', 85.0), ('1', 86.0), ('2', 84.0)):
+  for seed, top1 in (('seed0', 85.0), ('seed1', 86.0), ('seed2', 84.0)):
     write(tmp_path / seed / 'a', conv1_channels=64, top1=top1, top5=99.0)
-  write(tmp_path / '0' / 'b', conv1_channels=8, top1=13.5, top5=60.25,
+  write(tmp_path / 'seed0' / 'b', conv1_channels=8, top1=13.5, top5=60.25,
         criterion='thinet', reconstruction='none', fine_tuned=False)
-  write(tmp_path / '0' / 'c', conv1_channels=8, top1=75.0, top5=98.0,
+  write(tmp_path / 'seed0' / 'c', conv1_channels=8, top1=75.0, top5=98.0,
         criterion='thinet', reconstruction='none', fine_tuned=True)
-  write(tmp_path / '0' / 'd', conv1_channels=8, top1=1.0, top5=1.0,
+  write(tmp_path / 'seed0' / 'd', conv1_channels=8, top1=1.0, top5=1.0,
         split='train_eval')
   return tmp_path
 
@@ -60,11 +60,11 @@ def test_table_by_hand(sweep):
 @pytest.mark.parametrize('content', ['', '{"conv1_chan', '[]', '3', '{}',
                                      '{"split": "test"}'])
 def test_broken_files_are_named_and_left_out(sweep, content):
-  (sweep / '1' / 'a' / 'eval.json').write_text(content)
+  (sweep / 'seed1' / 'a' / 'eval.json').write_text(content)
   result = run(sweep)
   assert result.returncode == 0
   assert '85.00' not in result.stdout and '84.50 ± 0.71' in result.stdout
-  assert str(sweep / '1' / 'a' / 'eval.json') in result.stderr
+  assert str(sweep / 'seed1' / 'a' / 'eval.json') in result.stderr
   assert 'Traceback' not in result.stderr
 
 
@@ -99,7 +99,9 @@ def test_the_readmes_table_is_that_of_the_committed_results():
   """Recomputed from every eval.json below results/."""
   folder = os.path.join(conftest.ROOT, 'results')
   cells = [report.read_cell(os.path.join(where, 'eval.json'))
-           for where, _, names in os.walk(folder) if 'eval.json' in names]
+           for seed in os.listdir(folder) if seed.startswith('seed')
+           for where, _, names in os.walk(os.path.join(folder, seed))
+           if 'eval.json' in names]
   table = report.rows(cells, report.read_published(
       os.path.join(folder, 'published.csv')))
   readme = open(os.path.join(conftest.ROOT, 'README.md')).read()
@@ -145,7 +147,7 @@ def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
 
 def test_a_cost_is_the_mean_of_a_widths_evaluations(sweep, monkeypatch):
   for name, width, latency in (('e', 64, 30.0), ('f', 64, 20.0), ('g', 8, 5.0)):
-    write(sweep / '9' / name, conv1_channels=width, top1=80.0, top5=99.0,
+    write(sweep / 'seed9' / name, conv1_channels=width, top1=80.0, top5=99.0,
           latency_ms=latency, multiply_adds=width * 10 ** 6)
   drawn = {}
   monkeypatch.setattr(figures, 'draw', lambda path, table, cost, name:
