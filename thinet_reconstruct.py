@@ -128,6 +128,25 @@ def _inverse(matrix, damping):
   return np.linalg.inv(matrix + damping * mean * np.eye(len(matrix)))
 
 
+def _flat(kernel, biases):
+  """A layer's weights as float64 [inputs + 1, units], the biases last."""
+  return np.concatenate([kernel.reshape(-1, kernel.shape[-1]),
+                         biases[np.newaxis]]).astype(np.float64)
+
+
+def _best_length(error, length):
+  """Where error is least: at 0, length, twice that, or where the parabola
+  through these three is lowest."""
+  found = {trial: error(trial) for trial in (0.0, length, 2 * length)}
+  first, second, third = found.values()
+  bend = first - 2 * second + third
+  trial = (length * (3 * first - 4 * second + third) / (2 * bend)
+           if bend > 0 else 4 * length)
+  trial = float(np.clip(trial, length / 8, 4 * length))
+  found[trial] = error(trial)
+  return min(found, key=found.get)
+
+
 def _conv2_for_local3(networks, inputs):
   """Step 2. Conjugate gradients, preconditioned on both sides of conv2.
 
@@ -143,47 +162,40 @@ def _conv2_for_local3(networks, inputs):
   Returns:
     What compress.json should say.
   """
-  target = networks.tensor('original', 'local3/pre_activation')
-  output = networks.tensor('slim', 'local3/pre_activation')
-  conv2 = networks.tensor('slim', 'conv2/pre_activation')
-  wanted = tf.nn.relu(target)
-  squares = [tf.reduce_sum(tf.square(wanted - tf.nn.relu(output))),
+  output = tf.nn.relu(networks.tensor('slim', 'local3/pre_activation'))
+  wanted = tf.nn.relu(networks.tensor('original', 'local3/pre_activation'))
+  squares = [tf.reduce_sum(tf.square(wanted - output)),
              tf.reduce_sum(tf.square(wanted))]
   gradients = tf.gradients(squares[0] / 2, [
       networks.variables['slim/conv2/' + kind] for kind in ('weights', 'biases')])
   probes = tf.random.stateless_normal(
       tf.shape(output), seed=tf.stack([tf.constant(networks.seed, tf.int64),
                                        networks.step]))
-  felt = tf.gradients(tf.reduce_sum(probes * tf.nn.relu(output)), conv2)[0]
+  felt = tf.gradients(tf.reduce_sum(probes * output),
+                      networks.tensor('slim', 'conv2/pre_activation'))[0]
   felt = tf.reshape(felt, [-1, felt.shape[-1].value])
   felt = tf.matmul(felt, felt, transpose_a=True)
 
   def error(steps):
     return sum(np.float64(networks.run(squares, step)) for step in steps)
 
-  def moved(length):
-    flat = present + length * direction
+  def error_at(flat, steps):
     networks.change('conv2', flat[:-1], flat[-1])
+    return error(steps)[0]
 
-  few = networks.limited(networks.fit, DESCENT_IMAGES // 4)
-  outputs = sum(networks.run(felt, step).astype(np.float64) for step in few)
-  left, right = (_inverse(inputs, DAMPING['input']),
-                 _inverse(outputs / (len(few) * networks.batch_size),
-                          DAMPING['output']))
   wide = len(networks.limited(networks.fit, DESCENT_IMAGES))
+  few = networks.fit[:max(1, wide // 4)]
+  outputs = sum(networks.run(felt, step).astype(np.float64) for step in few)
+  left = _inverse(inputs, DAMPING['input'])
+  right = _inverse(outputs / (len(few) * networks.batch_size),
+                   DAMPING['output'])
   start = networks.slim['conv2/weights'], networks.slim['conv2/biases']
   before = error(networks.check)
-  present = np.concatenate([start[0].reshape(-1, start[0].shape[-1]),
-                            start[1][np.newaxis]]).astype(np.float64)
-  direction, length = None, 0.02
+  present, direction, length = _flat(*start), None, 0.02
   for number in range(DESCENTS):
     steps = [networks.fit[(number * wide + i) % len(networks.fit)]
              for i in range(wide)]
-    gradient = 0.0
-    for step in steps:
-      kernel, biases = networks.run(gradients, step)
-      gradient = gradient + np.concatenate(
-          [kernel.reshape(-1, kernel.shape[-1]), biases[np.newaxis]])
+    gradient = sum(_flat(*networks.run(gradients, step)) for step in steps)
     steepest = left @ gradient @ right
     if direction is None:
       direction = -steepest
@@ -192,27 +204,15 @@ def _conv2_for_local3(networks, inputs):
       direction = max(0.0, beta) * direction - steepest
     if np.sum(direction * gradient) >= 0:
       direction = -steepest
-    last = gradient, steepest
-    # The lowest point of the parabola through three lengths, if it is lower.
-    size = np.sum(np.abs(direction))
-    if not size > 0:
+    if not direction.any():
       break
-    direction, few = direction, steps[:max(1, wide // 4)]
-    found = {}
-    for trial in (0.0, length, 2 * length):
-      moved(trial)
-      found[trial] = error(few)[0]
-    first, second, third = found.values()
-    bend = first - 2 * second + third
-    trial = (length * (3 * first - 4 * second + third) / (2 * bend)
-             if bend > 0 else 4 * length)
-    trial = float(np.clip(trial, length / 8, 4 * length))
-    moved(trial)
-    found[trial] = error(few)[0]
-    best = min(found, key=found.get)
-    moved(best)
+    last = gradient, steepest
+    few = steps[:max(1, wide // 4)]
+    best = _best_length(
+        lambda trial: error_at(present + trial * direction, few), length)
     present = present + best * direction
     length = best or length / 8
+    networks.change('conv2', present[:-1], present[-1])
   after = error(networks.check)
   if not after[0] < before[0]:
     networks.change('conv2', *start)
