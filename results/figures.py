@@ -90,7 +90,7 @@ def draw(path, table, cost, name):
         [end[0] for end in ends], low, GAP * (high - low))):
       axes.annotate(label, (x, height), (min(cost.values()) * 0.85, y),
                     color=colour, fontsize=8, ha='right', va='center')
-    axes.set_xlim(min(cost.values()) / 3.2, max(cost.values()) * 1.15)
+    axes.set_xlim(min(cost.values()) / 4.2, max(cost.values()) * 1.15)
     ticks = sorted(cost.values())
     axes.set_xticks(ticks, ['%.3g' % tick for tick in ticks], fontsize=8)
     axes.minorticks_off()
