@@ -47,7 +47,7 @@ def test_compression_and_evaluation(tmp_path, data_dir, trained):
   evaluate = ('cifar10_eval.py', '--data_dir=' + data_dir,
               '--checkpoint_dir=%s' % slim)
   for largest_file in (10, 150):
-    full(evaluate, slim, largest_file)
+    full(evaluate, slim / 'eval_test', largest_file)
     assert not os.path.exists(slim / 'eval.json')
   assert conftest.run(*evaluate)[0] == 0
   assert json.load(open(slim / 'eval.json'))['conv1_channels'] == 5
