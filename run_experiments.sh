@@ -11,6 +11,9 @@
 # when its own eval.json is there. Settings come from the environment:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+refuse() { echo "run_experiments.sh: $1" >&2; exit 2; }
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) ||
+  refuse "bash $BASH_VERSION is too old; run it with bash 5.1 or later."
 
 demo=
 if [[ ${1:-} == demo ]]; then
@@ -31,6 +34,8 @@ fi
 : "${CONTROLS=l1_full l1_network random_full random_network}"
 : "${JOBS:=1}"                      # Cells side by side; or, with GPUS="0 1",
 : "${GPUS:=}"                       # one on each of these.
+[[ $JOBS =~ ^[1-9][0-9]*$ ]] ||
+  refuse "JOBS=$JOBS is no number of cells; give 1 or more."
 export PYTHON DATA_DIR OUT WIDTHS SEEDS EPOCHS FINETUNE_EPOCHS MODES CONTROLS
 
 # All that runs is in the background, so that a signal reaches this shell at

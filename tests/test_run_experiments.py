@@ -158,3 +158,12 @@ def test_usage():
       [os.path.join(conftest.ROOT, 'run_experiments.sh'), 'dmeo'],
       capture_output=True, text=True)
   assert result.returncode == 2 and result.stderr.startswith('usage: ')
+
+
+@pytest.mark.parametrize('jobs', ['0', '-1', 'two', '1.5'])
+def test_a_number_of_jobs_that_is_none_is_refused(tmp_path, jobs):
+  process = sweep('data', tmp_path / 'out', JOBS=jobs)
+  output, _ = process.communicate()
+  assert process.returncode == 2 and not (tmp_path / 'out').exists()
+  assert output == ('run_experiments.sh: JOBS=%s is no number of cells; give 1 '
+                    'or more.\n' % jobs)
