@@ -14,6 +14,7 @@ import os
 import sys
 
 import cifar10_input
+import operations
 from cifar10_input import UserError
 
 from absl import app
@@ -56,15 +57,15 @@ WARMUP = 0.05                   # Share of a linear schedule with a rising rate.
 
 Schedule = collections.namedtuple(
     'Schedule', ['epochs', 'learning_rate', 'linear', 'momentum',
-                 'average_decay'])
+                 'average_decay', 'label_smoothing'])
 SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
-                          MOVING_AVERAGE_DECAY),
-    'fast': Schedule(50, 0.04, True, 0.9, 0.999),
-    'finetune': Schedule(20, 0.02, True, 0.9, 0.999),
+                          MOVING_AVERAGE_DECAY, 0.0),
+    'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.0),
+    'finetune': Schedule(20, 0.02, True, 0.9, 0.999, 0.0),
 }
 
-LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
+DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE = 0.9, 4.0
 
 AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
 
@@ -117,38 +118,6 @@ def inputs(eval_data, batch_number):
 # --------------------------------------------------------------- the network
 
 
-@tf.custom_gradient
-def local_response_normalization(x):
-  """tf.nn.lrn(x, 4, 1.0, 0.001 / 9, 0.75), several times faster on processors.
-
-  The sum over neighbouring channels is a product with a band matrix, and the
-  gradient is written out (tf.nn.lrn's is a scalar loop):
-  y = x N^-b with N = 1 + a W x^2, dx = g N^-b - 2 a b x W(g y / N), and
-  N^-0.75 = rsqrt(N) sqrt(rsqrt(N)). benchmarks/README.md has what it gains.
-
-  Args:
-    x: float [n, height, width, channels].
-
-  Returns:
-    The same shape and dtype, and the gradient function.
-  """
-  channels = x.shape[-1].value
-  offsets = np.subtract.outer(np.arange(channels), np.arange(channels))
-  band = (np.abs(offsets) <= LRN_RADIUS).astype(x.dtype.as_numpy_dtype)
-  flat = tf.reshape(x, [-1, channels])
-  norm = tf.nn.bias_add(tf.matmul(tf.square(flat), LRN_ALPHA * band),
-                        tf.fill([channels], tf.constant(LRN_BIAS, x.dtype)))
-  root = tf.rsqrt(norm)
-  scale = root * tf.sqrt(root)
-
-  def gradient(dy):
-    direct = tf.reshape(dy, [-1, channels]) * scale
-    across = tf.matmul(direct * flat / norm, 2 * LRN_ALPHA * LRN_BETA * band)
-    return tf.reshape(direct - flat * across, tf.shape(x))
-
-  return tf.reshape(flat * scale, tf.shape(x)), gradient
-
-
 def _activation_summary(x, name):
   """Summaries of a layer's activations and of their sparsity."""
   x = tf.cast(x, tf.float32)
@@ -182,7 +151,7 @@ def _convolution(x, name, channels, bias, pooled):
         'weights', [5, 5, x.shape[-1].value, channels], stddev=5e-2, wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
     kernel, biases = tf.cast(kernel, x.dtype), tf.cast(biases, x.dtype)
-    products = tf.nn.conv2d(x, kernel, 1, 'SAME')
+    products = operations.convolution(x, kernel)
     activation = tf.nn.relu(tf.nn.bias_add(products, biases))
     if pooled:
       # Max commutes with a per-channel bias and with ReLU, so pooling first is
@@ -224,7 +193,7 @@ def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   dtype = tf.as_dtype(precision)
 
   def normalized(x):
-    return local_response_normalization(tf.cast(x, tf.float32))
+    return operations.local_response_normalization(tf.cast(x, tf.float32))
 
   pool1 = _convolution(tf.cast(images, dtype), 'conv1', conv1_channels, 0.0,
                        pooled=True)
@@ -263,19 +232,55 @@ def cost(conv1_channels):
   return multiply_adds, parameters
 
 
-def loss(logits, labels):
+def constant_logits(images, weights):
+  """The logits of a network whose weights are constants: a teacher's.
+
+  Args:
+    images: float32 [n, 24, 24, 3].
+    weights: name -> array, for the names of weight_shapes.
+
+  Returns:
+    float32 [n, 10].
+  """
+  with tf.Graph().as_default() as graph:   # Its losses and summaries stay there.
+    source = tf.placeholder(images.dtype, images.shape, 'images')
+    with tf.variable_scope('', custom_getter=lambda getter, name, *_, **__:
+                           tf.constant(weights[name])):
+      tf.identity(inference(source, weights['conv1/biases'].size),
+                  name='logits')
+  return tf.stop_gradient(tf.import_graph_def(
+      graph.as_graph_def(), {'images:0': images}, ['logits:0'], 'teacher')[0])
+
+
+def loss(logits, labels, label_smoothing=0.0, teacher=None):
   """Mean cross-entropy plus weight decay.
 
   Args:
     logits: float32 [n, 10].
     labels: int32 [n].
+    label_smoothing: share of the targets that is spread evenly over the classes
+      (Szegedy et al., CVPR 2016, section 7).
+    teacher: float32 [n, 10], logits to imitate as well: the cross-entropy is
+      then (1 - w) times that of the labels plus w T^2 times that of the
+      teacher's probabilities, both networks' at temperature T (Hinton, Vinyals
+      and Dean, 2015, section 2).
 
   Returns:
     float32 scalar.
   """
-  cross_entropy = tf.reduce_mean(
-      tf.nn.sparse_softmax_cross_entropy_with_logits(
-          labels=labels, logits=logits), name='cross_entropy')
+  def mean_cross_entropy(targets, logits):
+    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(
+        labels=tf.stop_gradient(targets), logits=logits))
+  targets = tf.one_hot(labels, NUM_CLASSES, 1 - label_smoothing +
+                       label_smoothing / NUM_CLASSES,
+                       label_smoothing / NUM_CLASSES)
+  cross_entropy = mean_cross_entropy(targets, logits)
+  if teacher is not None:
+    weight, temperature = DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE
+    cross_entropy = ((1 - weight) * cross_entropy + weight * temperature**2 *
+                     mean_cross_entropy(tf.nn.softmax(teacher / temperature),
+                                        logits / temperature))
+  cross_entropy = tf.identity(cross_entropy, name='cross_entropy')
   tf.add_to_collection('losses', cross_entropy)
   return tf.add_n(tf.get_collection('losses'), name='total_loss')
 

@@ -4,6 +4,7 @@
       --train_dir=runs/seed0/thinet_none_16_finetuned
 
 Starts from the averaged weights of the slim checkpoint; resumes as trainings do.
+--distill=runs/seed0/scratch_64 also imitates the averaged network there.
 """
 import checkpoint
 import cifar10
@@ -17,6 +18,14 @@ for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
               'train_dir', 'epochs', 'max_steps', 'learning_rate', 'log_frequency',
               'histogram_frequency', 'checkpoint_frequency', 'precision'):
   tf.app.flags.declare_key_flag(_name)
+tf.app.flags.DEFINE_string('distill', None, 'Folder of a network, as a rule '
+                           'the original one, whose outputs to imitate.')
+
+
+def averaged_weights(arrays):
+  """Name -> array: the moving averages in a checkpoint's arrays."""
+  return {name: arrays[name + cifar10.AVERAGE]
+          for name in cifar10.weight_shapes(0)}
 
 
 def finetune():
@@ -25,14 +34,19 @@ def finetune():
     raise UserError('--checkpoint_dir is missing; name the folder of a slim '
                     'network.')
   _, arrays, parent = checkpoint.read_newest(FLAGS.checkpoint_dir)
-  averages = {name: arrays[name + cifar10.AVERAGE]
-              for name in cifar10.weight_shapes(0)}
+  averages = averaged_weights(arrays)
   initial = dict(averages, **{name + cifar10.AVERAGE: value
                               for name, value in averages.items()})
   made = {name: parent[name] for name in ('criterion', 'reconstruction')
           if name in parent}
+  teacher = None
+  if FLAGS.distill:
+    _, teacher_arrays, settings = checkpoint.read_newest(FLAGS.distill)
+    teacher = averaged_weights(teacher_arrays)
+    made['teacher'] = dict(settings, step=int(
+        teacher_arrays.get('global_step', 0)))
   return cifar10_train.train('finetune', arrays['conv1/biases'].size, initial,
-                             parent=parent, fine_tuned=True, **made)
+                             teacher, parent=parent, fine_tuned=True, **made)
 
 
 def main(argv=None):

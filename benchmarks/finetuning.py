@@ -31,7 +31,7 @@ for _name in ('data_dir', 'output_dir'):
 
 WIDTH, PARENT_EPOCHS, EPOCHS = 16, 12, 8
 CANDIDATES = {
-    name: cifar10.Schedule(EPOCHS, *rest) for name, rest in {
+    name: cifar10.Schedule(EPOCHS, *rest, 0.0) for name, rest in {
         'rate 0.1, constant, average 0.9999': (0.1, False, 0.0, 0.9999),
         'rate 0.05, linear, average 0.999': (0.05, True, 0.0, 0.999),
         'rate 0.1, linear, average 0.999': (0.1, True, 0.0, 0.999),
@@ -42,7 +42,13 @@ CANDIDATES = {
 
 
 def hold_out(data_dir, target):
-  """Writes the data set of the first nine tenths, the rest as test images."""
+  """Writes the data set of the first nine tenths, the rest as test images.
+
+  Returns:
+    target, for --data_dir. It is written once.
+  """
+  if os.path.isdir(os.path.join(target, cifar10_input.FOLDER)):
+    return target
   folder = os.path.join(data_dir, cifar10_input.FOLDER)
   paths = cifar10_input.data_files(folder, 'train_eval')
   cifar10_input.verify(paths)
@@ -56,6 +62,7 @@ def hold_out(data_dir, target):
                          [records[used:]]):
     chunk.tofile(os.path.join(part, name))
   os.rename(part, os.path.join(target, cifar10_input.FOLDER))
+  return target
 
 
 def held_out_top1(folder):
@@ -70,9 +77,8 @@ def held_out_top1(folder):
 def main(argv=None):
   del argv
   out = FLAGS.output_dir or 'runs/holdout'
-  data, parent = os.path.join(out, 'data'), os.path.join(out, 'parent')
-  if not os.path.isdir(os.path.join(data, cifar10_input.FOLDER)):
-    hold_out(FLAGS.data_dir, data)
+  data = hold_out(FLAGS.data_dir, os.path.join(out, 'data'))
+  parent = os.path.join(out, 'parent')
   with flagsaver.flagsaver(data_dir=data, log_frequency=1000):
     with flagsaver.flagsaver(train_dir=parent, epochs=float(PARENT_EPOCHS)):
       if cifar10_train.train('fast', cifar10.CONV1_CHANNELS):

@@ -15,6 +15,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
                              os.pardir), os.path.dirname(__file__)]
 
 import cifar10
+import operations
 import training
 
 import numpy as np
@@ -56,10 +57,11 @@ def patch(owner, name, value):
 
 VARIANTS = {
     'ours': contextlib.nullcontext,
-    'tf.nn.lrn': patch(cifar10, 'local_response_normalization',
+    'tf.nn.lrn': patch(operations, 'local_response_normalization',
                        lrn_of_tensorflow),
-    'no normalization at all': patch(cifar10, 'local_response_normalization',
+    'no normalization at all': patch(operations, 'local_response_normalization',
                                      tf.identity),
+    "conv2d's own gradient": patch(operations, 'CONVOLUTION_CHANNELS', 65),
     'conv1 pooled after bias and ReLU': patch(cifar10, '_convolution',
                                               pool_last),
     'fused update of the averages': patch(

@@ -34,51 +34,46 @@ def test_loss_at_step_0_is_ln_10_and_the_weight_decay():
     assert abs(session.run(loss) - 4.68) < 0.02
 
 
-def brute_force_lrn(x):
-  """The definition, channel by channel, in float64."""
-  y = np.empty_like(x, np.float64)
-  for c in range(x.shape[-1]):
-    near = x[..., max(0, c - 4):c + 5].astype(np.float64)
-    y[..., c] = x[..., c] / (1 + 0.001 / 9 * (near ** 2).sum(-1)) ** 0.75
-  return y
-
-
-@pytest.mark.parametrize('width', WIDTHS + [1, 5])
-@pytest.mark.parametrize('size', [1.0, 100.0])
-def test_lrn_equals_tf_nn_lrn_in_value_and_gradient(width, size):
-  generator = np.random.default_rng(width)
-  x = (size * generator.normal(size=[2, 3, 3, width])).astype(np.float32)
-  g = generator.normal(size=x.shape).astype(np.float32)
-  with tf.Graph().as_default(), tf.Session() as session:
-    source = tf.constant(x)
-    both = [cifar10.local_response_normalization(source),
-            tf.nn.lrn(source, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)]
-    ours, theirs, our_gradient, their_gradient = session.run(
-        both + [tf.gradients(y, source, g)[0] for y in both])
-  np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-  np.testing.assert_allclose(ours, brute_force_lrn(x), rtol=1e-5)
-  np.testing.assert_allclose(our_gradient, their_gradient, rtol=1e-4,
-                             atol=1e-5)
-
-
-@pytest.mark.parametrize('width', [3, 8, 16])
-def test_lrn_gradient_equals_finite_differences_in_float64(width):
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+@pytest.mark.parametrize('distill', [False, True])
+def test_cross_entropy_and_its_gradient_in_numpy(smoothing, distill):
   generator = np.random.default_rng(0)
-  x = 50 * generator.normal(size=[1, 1, 2, width])
+  logits, teacher = 5 * generator.normal(size=[2, 6, 10])
+  labels = np.array([0, 9, 3, 3, 1, 7])
+  def softmax(x):
+    return np.exp(x) / np.exp(x).sum(1, keepdims=True)
+  targets = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
+  value = -(targets * np.log(softmax(logits))).sum(1).mean()
+  slope = (softmax(logits) - targets) / 6
+  if distill:   # Weight 0.9, temperature 4.
+    soft = softmax(teacher / 4)
+    value = 0.1 * value - 0.9 * 16 * (
+        soft * np.log(softmax(logits / 4))).sum(1).mean()
+    slope = 0.1 * slope + 0.9 * 4 * (softmax(logits / 4) - soft) / 6
   with tf.Graph().as_default(), tf.Session() as session:
-    source = tf.placeholder(tf.float64, x.shape)
-    g = tf.constant(generator.normal(size=x.shape))
-    y = cifar10.local_response_normalization(source)
-    value = tf.reduce_sum(y * g)
-    gradient = session.run(tf.gradients(value, source)[0], {source: x})
-    np.testing.assert_allclose(session.run(y, {source: x}), brute_force_lrn(x),
-                               rtol=1e-12)
-    for index in np.ndindex(*x.shape):
-      step = np.zeros_like(x)
-      step[index] = 1e-3
-      slope = (session.run(value, {source: x + step}) -
-               session.run(value, {source: x - step})) / 2e-3
-      assert abs(slope - gradient[index]) < 1e-7
+    source = tf.constant(logits, tf.float32)
+    loss = cifar10.loss(source, tf.constant(labels), smoothing,
+                        tf.constant(teacher, tf.float32) if distill else None)
+    found, gradient = session.run([loss, tf.gradients(loss, source)[0]])
+  np.testing.assert_allclose(found, value, rtol=1e-5)
+  np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-6)
+
+
+def test_constant_logits_are_the_networks_and_leave_no_trace():
+  generator = np.random.default_rng(0)
+  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
+             for name, shape in cifar10.weight_shapes(8).items()}
+  with tf.Graph().as_default(), tf.Session() as session:
+    images = tf.constant(generator.normal(size=[3, 24, 24, 3]), tf.float32)
+    teacher = cifar10.constant_logits(images, weights)
+    assert not tf.global_variables() and not tf.get_collection('losses')
+    assert not tf.get_collection('histograms')
+    assert tf.gradients(teacher, images) == [None]
+    logits = cifar10.inference(images, 8)
+    cifar10.assign(session, {var: weights[var.op.name]
+                             for var in tf.trainable_variables()})
+    one, other = session.run([teacher, logits])
+  np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('width', [16, 64])
