@@ -140,6 +140,8 @@ def report(folder, path, arrays, settings, counts):
   for name in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if name in settings:
       result[name] = settings[name]
+  if 'teacher' in settings:
+    result['distilled'] = True
   metrics = {'Precision @ 1': top1 / examples,
              'Precision @ 5': top5 / examples,
              'latency_ms': latency,

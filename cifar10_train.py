@@ -233,7 +233,8 @@ def record_run(settings, seconds=None):
   checkpoint.write_json(path, run)
 
 
-def train(schedule, conv1_channels, initial=None, teacher=None, **made):
+def train(schedule, conv1_channels, initial=None, teacher_weights=None,
+          **made):
   """Trains to the last step, from scratch or from given weights.
 
   Args:
@@ -241,7 +242,7 @@ def train(schedule, conv1_channels, initial=None, teacher=None, **made):
     conv1_channels: width of the first layer.
     initial: name -> array for every trainable variable and its average, or
       None to start from random weights.
-    teacher: name -> array, the weights of a network to imitate; or None.
+    teacher_weights: name -> array, of a network to imitate; or None.
     **made: how the initial weights were made; goes with the checkpoint.
 
   Returns:
@@ -280,8 +281,8 @@ def train(schedule, conv1_channels, initial=None, teacher=None, **made):
     global_step = tf.train.get_or_create_global_step()
     images, labels = cifar10.distorted_inputs(FLAGS.seed)
     logits = cifar10.inference(images, conv1_channels, FLAGS.precision)
-    if teacher:
-      teacher = cifar10.constant_logits(images, teacher)
+    teacher = (cifar10.constant_logits(images, teacher_weights)
+               if teacher_weights else None)
     loss = cifar10.loss(logits, labels, plan.label_smoothing, teacher)
     summaries.add_curves(conv1_channels, logits, labels)
     learning_rate = cifar10.learning_rate_at(

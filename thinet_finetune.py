@@ -39,14 +39,14 @@ def finetune():
                               for name, value in averages.items()})
   made = {name: parent[name] for name in ('criterion', 'reconstruction')
           if name in parent}
-  teacher = None
+  teacher_weights = None
   if FLAGS.distill:
-    _, teacher_arrays, settings = checkpoint.read_newest(FLAGS.distill)
-    teacher = averaged_weights(teacher_arrays)
-    made['teacher'] = dict(settings, step=int(
-        teacher_arrays.get('global_step', 0)))
+    _, teacher, settings = checkpoint.read_newest(FLAGS.distill)
+    teacher_weights = averaged_weights(teacher)
+    made['teacher'] = dict(settings, step=int(teacher.get('global_step', 0)))
   return cifar10_train.train('finetune', arrays['conv1/biases'].size, initial,
-                             teacher, parent=parent, fine_tuned=True, **made)
+                             teacher_weights, parent=parent, fine_tuned=True,
+                             **made)
 
 
 def main(argv=None):

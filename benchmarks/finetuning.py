@@ -1,12 +1,14 @@
 """Chooses how to fine-tune, on a held-out part of the training set.
 
-  python benchmarks/finetuning.py --data_dir=data --output_dir=runs/holdout
+  python benchmarks/finetuning.py --data_dir=data --output_dir=runs/holdout \\
+      --conv1_channels=16
 
 Makes a data set of the first nine tenths of the training images, with the last
-tenth in place of the test images; trains a parent on it (--schedule=fast, 12
-epochs), compresses it to 16 channels without and with scales, fine-tunes each
-with every candidate below, and prints top-1 on the held-out images. The test
-images are never read. Stopped, the same command continues.
+tenth in place of the test images; trains a parent on it (--schedule=fast, 25
+epochs), compresses it in each mode below, fine-tunes the result with every
+candidate, and prints top-1 on the held-out images. The test images are never
+read. Stopped, the same command continues; --candidate and --mode select, so that
+several can run side by side.
 """
 import os
 import sys
@@ -26,19 +28,24 @@ from absl.testing import flagsaver
 import numpy as np
 
 FLAGS = cifar10.FLAGS
-for _name in ('data_dir', 'output_dir'):
+for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
-WIDTH, PARENT_EPOCHS, EPOCHS = 16, 12, 8
-CANDIDATES = {
-    name: cifar10.Schedule(EPOCHS, *rest, 0.0) for name, rest in {
-        'rate 0.1, constant, average 0.9999': (0.1, False, 0.0, 0.9999),
-        'rate 0.05, linear, average 0.999': (0.05, True, 0.0, 0.999),
-        'rate 0.1, linear, average 0.999': (0.1, True, 0.0, 0.999),
-        'rate 0.2, linear, average 0.999': (0.2, True, 0.0, 0.999),
-        'rate 0.02, linear, Nesterov 0.9, average 0.999': (
-            0.02, True, 0.9, 0.999),
-    }.items()}
+PARENT_EPOCHS = 25.0
+MODES = ['thinet_none', 'thinet_scale', 'least_squares_network']
+FINETUNE = cifar10.SCHEDULES['finetune']
+CANDIDATES = {   # Schedule, and whether with --distill.
+    'plain0.1': (FINETUNE._replace(learning_rate=0.1, momentum=0.0), False)}
+for _rate in (0.02, 0.04, 0.08):
+  for _smoothing in (0.0, 0.1):
+    CANDIDATES['rate%g_smoothing%g' % (_rate, _smoothing)] = (
+        FINETUNE._replace(learning_rate=_rate, label_smoothing=_smoothing),
+        False)
+  CANDIDATES['rate%g_distill' % _rate] = (
+      FINETUNE._replace(learning_rate=_rate), True)
+cifar10.tf.app.flags.DEFINE_multi_enum('candidate', list(CANDIDATES),
+                                       list(CANDIDATES), 'What to try.')
+cifar10.tf.app.flags.DEFINE_multi_enum('mode', MODES, MODES, 'From what.')
 
 
 def hold_out(data_dir, target):
@@ -74,29 +81,40 @@ def held_out_top1(folder):
                                         'averaged')[0] / examples
 
 
+def finetune(slim, parent, name):
+  """Fine-tunes by a candidate; returns the exit code."""
+  cifar10.SCHEDULES['finetune'], distill = CANDIDATES[name]
+  tuned = '%s_%s' % (slim, name)
+  with flagsaver.flagsaver(checkpoint_dir=slim, train_dir=tuned,
+                           distill=parent if distill else None):
+    code = thinet_finetune.finetune()
+  if code == 0:
+    print('%s: %.2f' % (tuned, held_out_top1(tuned)), flush=True)
+  return code
+
+
 def main(argv=None):
   del argv
   out = FLAGS.output_dir or 'runs/holdout'
   data = hold_out(FLAGS.data_dir, os.path.join(out, 'data'))
   parent = os.path.join(out, 'parent')
+  width = FLAGS.conv1_channels or 16
   with flagsaver.flagsaver(data_dir=data, log_frequency=1000):
-    with flagsaver.flagsaver(train_dir=parent, epochs=float(PARENT_EPOCHS)):
+    with flagsaver.flagsaver(train_dir=parent, epochs=PARENT_EPOCHS):
       if cifar10_train.train('fast', cifar10.CONV1_CHANNELS):
         return 1
     print('parent: %.2f' % held_out_top1(parent), flush=True)
-    for mode in ('none', 'scale'):
-      slim = os.path.join(out, mode)
-      with flagsaver.flagsaver(checkpoint_dir=parent, output_dir=slim,
-                               conv1_channels=WIDTH, reconstruction=mode):
+    for mode in FLAGS.mode:
+      slim = os.path.join(out, '%s_%d' % (mode, width))
+      criterion, reconstruction = mode.rsplit('_', 1)
+      with flagsaver.flagsaver(
+          checkpoint_dir=parent, output_dir=slim, conv1_channels=width,
+          criterion=criterion, reconstruction=reconstruction):
         thinet_compress.compress()
-      print('%s: %.2f' % (mode, held_out_top1(slim)), flush=True)
-      for number, (name, schedule) in enumerate(CANDIDATES.items()):
-        cifar10.SCHEDULES['finetune'] = schedule
-        tuned = os.path.join(out, '%s_%d' % (mode, number))
-        with flagsaver.flagsaver(checkpoint_dir=slim, train_dir=tuned):
-          if thinet_finetune.finetune():
-            return 1
-        print('%s, %s: %.2f' % (mode, name, held_out_top1(tuned)), flush=True)
+      print('%s: %.2f' % (slim, held_out_top1(slim)), flush=True)
+      for name in FLAGS.candidate:
+        if finetune(slim, parent, name):
+          return 1
   return 0
 
 

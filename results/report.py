@@ -44,8 +44,9 @@ def read_cell(path):
 
   Returns:
     ((width, criterion, reconstruction, fine_tuned), top1, top5, costs), or None
-    where the file is of other images or weights than the table's. The costs are
-    a dict of those of COSTS that the file has.
+    where the file is of other images or weights than the table's, or of a
+    network that was distilled. The costs are a dict of those of COSTS that the
+    file has.
 
   Raises:
     ValueError: the file is cut or lacks a key; the text names it.
@@ -53,7 +54,8 @@ def read_cell(path):
   try:
     with open(path) as source:
       result = json.load(source)
-    if (result['split'], result['weights']) != ('test', 'averaged'):
+    if ((result['split'], result['weights']) != ('test', 'averaged') or
+        result.get('distilled')):
       return None
     mode = (int(result['conv1_channels']), result.get('criterion', 'scratch'),
             result.get('reconstruction', ''),

@@ -28,6 +28,9 @@ def sweep(tmp_path):
         criterion='thinet', reconstruction='none', fine_tuned=True)
   write(tmp_path / 'seed0' / 'd', conv1_channels=8, top1=1.0, top5=1.0,
         split='train_eval')
+  write(tmp_path / 'seed0' / 'e', conv1_channels=8, top1=2.0, top5=2.0,
+        criterion='thinet', reconstruction='none', fine_tuned=True,
+        distilled=True)
   return tmp_path
 
 

@@ -8,7 +8,9 @@ import conftest
 import numpy as np
 import pytest
 import thinet_compress
+import tensorflow.compat.v1 as tf
 import thinet_finetune
+from cifar10_input import UserError
 
 
 @pytest.fixture
@@ -52,6 +54,41 @@ def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
   result = json.load(open(tmp_path / 'tuned' / 'eval.json'))
   assert code == 0 and result['fine_tuned'] is True
   assert result['conv1_channels'] == 4
+
+
+def probabilities(arrays):
+  """float32 [500, 10], of the averaged network on the training images."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    cifar10.FLAGS.batch_size = 500
+    images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
+    result = tf.nn.softmax(cifar10.inference(images,
+                                             arrays['conv1/biases'].size))
+    session.run(tf.local_variables_initializer())
+    cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+                             for var in tf.trainable_variables()})
+    return session.run(result)
+
+
+def test_distillation_comes_closer_to_the_teacher(tmp_path, flags, slim,
+                                                  trained):
+  results = {}
+  for name, teacher in (('plain', None), ('distilled', trained)):
+    flags(train_dir=str(tmp_path / name), distill=teacher, max_steps=60,
+          batch_size=50)
+    assert thinet_finetune.finetune() == 0
+    _, results[name], settings = checkpoint.read_newest(str(tmp_path / name))
+    assert ('teacher' in settings) == bool(teacher)
+  assert settings['teacher']['conv1_channels'] == 12
+  assert settings['teacher']['step'] == 30
+  assert results['plain'].keys() == results['distilled'].keys()
+  wanted = probabilities(checkpoint.read_newest(trained)[1])
+  plain, distilled = (
+      -(wanted * np.log(probabilities(results[name]) / wanted)).sum(1).mean()
+      for name in ('plain', 'distilled'))
+  assert 0 <= distilled < 0.5 * plain
+  flags(distill=None, batch_size=50)
+  with pytest.raises(UserError, match='was made with teacher'):
+    thinet_finetune.finetune()
 
 
 def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
