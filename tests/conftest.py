@@ -12,6 +12,7 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, 'results'), os.path.dirname(__file__)]
 import cifar10
 import cifar10_train
 import demo_data
+import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 cifar10.FLAGS(['tests'])
@@ -43,6 +44,24 @@ def trained(data_dir, tmp_path_factory):
                            batch_size=50, checkpoint_frequency=10):
     assert cifar10_train.train('published', 12) == 0
   return folder
+
+
+def outputs(arrays, tensors):
+  """Tensors of an averaged network on the 500 drawn training images.
+
+  Args:
+    arrays: name -> array of a checkpoint, as from checkpoint.read.
+    tensors: name, or a list of names.
+  """
+  with tf.Graph().as_default(), tf.Session() as session:
+    with flagsaver.flagsaver(batch_size=500):
+      images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
+    tf.identity(cifar10.inference(images, arrays['conv1/biases'].size),
+                name='logits')
+    session.run(tf.local_variables_initializer())
+    cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+                             for var in tf.trainable_variables()})
+    return session.run(tensors)
 
 
 @pytest.fixture

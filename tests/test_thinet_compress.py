@@ -5,7 +5,6 @@ import shutil
 
 import checkpoint
 import cifar10
-import cifar10_input
 import conftest
 import numpy as np
 import pytest
@@ -25,31 +24,23 @@ def compress(flags, data_dir, parent, folder, width, **more):
   return report, checkpoint.read_newest(str(folder))
 
 
-def stored_contributions(arrays, data_dir):
+def stored_contributions(arrays):
   """Contributions [position, filter, channel] at every position of conv2, one
   channel at a time through TensorFlow's own convolution."""
-  width = arrays['conv1/biases'].size
+  norm1 = conftest.outputs(arrays, 'norm1:0')
+  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   with tf.Graph().as_default(), tf.Session() as session:
-    images, _ = cifar10_input.inputs(
-        'train_eval', os.path.join(data_dir, cifar10_input.FOLDER), 500,
-        tf.constant(0, tf.int64))
-    cifar10.inference(images, width)
-    norm1 = session.graph.get_tensor_by_name('norm1:0')
-    kernel = arrays['conv2/weights' + cifar10.AVERAGE]
-    parts = tf.stack([tf.nn.conv2d(norm1[..., c:c + 1], kernel[:, :, c:c + 1],
-                                   1, 'SAME') for c in range(width)], -1)
-    session.run(tf.local_variables_initializer())
-    cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
-                             for var in tf.trainable_variables()})
-    return session.run(parts).astype(np.float64)
+    return session.run(tf.stack(
+        [tf.nn.conv2d(norm1[..., c:c + 1], kernel[:, :, c:c + 1], 1, 'SAME')
+         for c in range(norm1.shape[-1])], -1)).astype(np.float64)
 
 
 def test_all_positions_equal_the_textbook_on_stored_samples(
     tmp_path, flags, data_dir, trained):
   """144 positions an image: the moments are those of a whole convolution."""
   _, arrays, _ = checkpoint.read_newest(trained)
-  parts = stored_contributions(arrays, data_dir).reshape(500, -1, 12)
   flags(data_dir=data_dir, batch_size=500)
+  parts = stored_contributions(arrays).reshape(500, -1, 12)
   fit, check = thinet_moments.patch_moments(arrays, 500, 144, 0)
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   rows = parts.reshape(-1, 12)
@@ -127,7 +118,7 @@ def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        reconstruction='scale')
   _, arrays, _ = checkpoint.read_newest(trained)
-  rows = stored_contributions(arrays, data_dir).reshape(-1, 12)
+  rows = stored_contributions(arrays).reshape(-1, 12)
   y = rows.sum(1)
   left = y - rows[:, report['kept']] @ np.array(report['scales'])
   assert abs((left ** 2).sum() / (y ** 2).sum() -
@@ -141,21 +132,11 @@ def test_full_reconstruction_is_written_and_better(tmp_path, flags, data_dir,
   for mode in ('none', 'scale', 'full'):
     report, (_, arrays, _) = compress(flags, data_dir, trained, tmp_path / mode,
                                       5, reconstruction=mode)
-    flags(batch_size=500)
-    values = {}
-    for which in (trained, str(tmp_path / mode)):
-      weights = checkpoint.read_newest(which)[1]
-      with tf.Graph().as_default(), tf.Session() as session:
-        images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
-        cifar10.inference(images, weights['conv1/biases'].size)
-        session.run(tf.local_variables_initializer())
-        cifar10.assign(session, {var: weights[var.op.name + cifar10.AVERAGE]
-                                 for var in tf.trainable_variables()})
-        values[which] = session.run('conv2/pre_activation:0')
-    bias = checkpoint.read_newest(trained)[1]['conv2/biases' + cifar10.AVERAGE]
-    full = values[trained]
-    errors[mode] = (((full - values[str(tmp_path / mode)]) ** 2).sum() /
-                    ((full - bias) ** 2).sum())
+    parent = checkpoint.read_newest(trained)[1]
+    full, rebuilt = (conftest.outputs(weights, 'conv2/pre_activation:0')
+                     for weights in (parent, arrays))
+    bias = parent['conv2/biases' + cifar10.AVERAGE]
+    errors[mode] = ((full - rebuilt) ** 2).sum() / ((full - bias) ** 2).sum()
     assert abs(errors[mode] - report['relative_error_after']) < 0.05
   assert errors['full'] < 0.5 * errors['scale'] < 0.5 * errors['none']
 
@@ -177,18 +158,6 @@ def test_every_criterion_orders_all_channels(tmp_path, flags, data_dir, trained,
                         parent['conv1/weights'][..., report['kept']])
 
 
-def outputs(folder, tensors):
-  """Tensors of a network on all training images, run by TensorFlow."""
-  weights = checkpoint.read_newest(str(folder))[1]
-  with tf.Graph().as_default(), tf.Session() as session:
-    images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
-    cifar10.inference(images, weights['conv1/biases'].size)
-    session.run(tf.local_variables_initializer())
-    cifar10.assign(session, {var: weights[var.op.name + cifar10.AVERAGE]
-                             for var in tf.trainable_variables()})
-    return session.run(tensors)
-
-
 def test_network_reconstruction_nears_the_original_layer_by_layer(
     tmp_path, flags, data_dir, trained):
   """Every refit lowers its error on what was held back; local3 and the logits
@@ -199,10 +168,9 @@ def test_network_reconstruction_nears_the_original_layer_by_layer(
     report, (_, arrays, settings) = compress(
         flags, data_dir, trained, tmp_path / mode, 3, reconstruction=mode,
         criterion='least_squares')
-    flags(batch_size=500)
-    original = outputs(trained, names)
+    original = conftest.outputs(checkpoint.read_newest(trained)[1], names)
     errors[mode] = [np.square(found - wanted).sum() / np.square(wanted).sum()
-                    for found, wanted in zip(outputs(tmp_path / mode, names),
+                    for found, wanted in zip(conftest.outputs(arrays, names),
                                              original)]
   assert list(report['layers']) == ['conv2', 'conv2_for_local3', 'local3',
                                     'local4', 'softmax_linear']
@@ -232,8 +200,7 @@ def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
 def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained):
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        locations_per_image=0)
-  rows = stored_contributions(checkpoint.read_newest(trained)[1],
-                              data_dir).reshape(-1, 12)
+  rows = stored_contributions(checkpoint.read_newest(trained)[1]).reshape(-1, 12)
   assert report['samples'] == 500 * 144
   assert report['locations_per_image'] == 144
   assert report['removal_order'] == textbook_order(rows)
