@@ -27,7 +27,8 @@ fi
 : "${OUT:=runs}"                    # Results, in OUT/seed<n>/<mode>_<width>.
 : "${WIDTHS:=64 48 32 24 16 8}"     # Channels of conv1; 64 is the parent.
 : "${SEEDS:=0}"
-: "${EPOCHS:=128}"                  # From scratch.
+: "${SCHEDULE:=published}"         # From scratch; or fast.
+: "${EPOCHS:=}"                     # From scratch; else as the schedule says.
 : "${FINETUNE_EPOCHS:=20}"
 # <criterion>_<reconstruction>, fine-tuned, too; and those that are not.
 : "${MODES:=thinet_none thinet_scale least_squares_full least_squares_network}"
@@ -36,7 +37,8 @@ fi
 : "${GPUS:=}"                       # one on each of these.
 [[ $JOBS =~ ^[1-9][0-9]*$ ]] ||
   refuse "JOBS=$JOBS is no number of cells; give 1 or more."
-export PYTHON DATA_DIR OUT WIDTHS SEEDS EPOCHS FINETUNE_EPOCHS MODES CONTROLS
+export PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS FINETUNE_EPOCHS
+export MODES CONTROLS
 
 # All that runs is in the background, so that a signal reaches this shell at
 # once; it is then told to stop, and a training saves before it does.
@@ -72,7 +74,8 @@ cell() {
   local folder=$OUT/seed$2 mode slim
   if [[ $1 == scratch ]]; then
     evaluated "$folder/scratch_$3" cifar10_train.py "--seed=$2" \
-      "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" "--epochs=$EPOCHS"
+      "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" \
+      "--schedule=$SCHEDULE" ${EPOCHS:+"--epochs=$EPOCHS"}
     return
   fi
   for mode in $MODES $CONTROLS; do
