@@ -3,7 +3,7 @@
   python benchmarks/fast.py --data_dir=data --output_dir=runs/holdout \\
       --conv1_channels=16 --epochs=25
 
-Makes the data set of finetuning.py, trains every candidate below from scratch on
+Makes the data set of holdout.py, trains every candidate below from scratch on
 its nine tenths, and prints top-1 on the held-out images. The test images are
 never read. Stopped, the same command continues; --candidate trains some of them,
 so that several can run side by side.
@@ -16,7 +16,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import cifar10
 import cifar10_train
-import finetuning
+import holdout
 
 from absl.testing import flagsaver
 
@@ -36,7 +36,7 @@ cifar10.tf.app.flags.DEFINE_multi_enum(
 def main(argv=None):
   del argv
   out = FLAGS.output_dir or 'runs/holdout'
-  data = finetuning.hold_out(FLAGS.data_dir, os.path.join(out, 'data'))
+  data = holdout.write(FLAGS.data_dir, os.path.join(out, 'data'))
   width = FLAGS.conv1_channels or cifar10.CONV1_CHANNELS
   for name in FLAGS.candidate:
     cifar10.SCHEDULES['fast'] = CANDIDATES[name]
@@ -46,7 +46,7 @@ def main(argv=None):
                              log_frequency=1000):
       if cifar10_train.train('fast', width):
         return 1
-      print('%s: %.2f' % (folder, finetuning.held_out_top1(folder)), flush=True)
+      print('%s: %.2f' % (folder, holdout.top1(folder)), flush=True)
   return 0
 
 

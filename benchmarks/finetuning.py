@@ -3,8 +3,7 @@
   python benchmarks/finetuning.py --data_dir=data --output_dir=runs/holdout \\
       --conv1_channels=16
 
-Makes a data set of the first nine tenths of the training images, with the last
-tenth in place of the test images; trains a parent on it (--schedule=fast, 25
+Makes the data set of holdout.py, trains a parent on it (--schedule=fast, 25
 epochs), compresses it in each mode below, fine-tunes the result with every
 candidate, and prints top-1 on the held-out images. The test images are never
 read. Stopped, the same command continues; --candidate and --mode select, so that
@@ -13,19 +12,16 @@ several can run side by side.
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                os.pardir))
+sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                             os.pardir), os.path.dirname(__file__)]
 
-import checkpoint
 import cifar10
-import cifar10_eval
-import cifar10_input
 import cifar10_train
+import holdout
 import thinet_compress
 import thinet_finetune
 
 from absl.testing import flagsaver
-import numpy as np
 
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs'):
@@ -48,39 +44,6 @@ cifar10.tf.app.flags.DEFINE_multi_enum('candidate', list(CANDIDATES),
 cifar10.tf.app.flags.DEFINE_multi_enum('mode', MODES, MODES, 'From what.')
 
 
-def hold_out(data_dir, target):
-  """Writes the data set of the first nine tenths, the rest as test images.
-
-  Returns:
-    target, for --data_dir. It is written once.
-  """
-  if os.path.isdir(os.path.join(target, cifar10_input.FOLDER)):
-    return target
-  folder = os.path.join(data_dir, cifar10_input.FOLDER)
-  paths = cifar10_input.data_files(folder, 'train_eval')
-  cifar10_input.verify(paths)
-  records = np.concatenate([np.fromfile(path, np.uint8) for path in paths])
-  records = records.reshape(-1, cifar10_input.RECORD_BYTES)
-  used = len(records) * 9 // 10
-  part = os.path.join(target, cifar10_input.FOLDER + '.part')
-  os.makedirs(part, exist_ok=True)
-  names = cifar10_input.TRAIN_FILES + cifar10_input.TEST_FILES
-  for name, chunk in zip(names, np.array_split(records[:used], 5) +
-                         [records[used:]]):
-    chunk.tofile(os.path.join(part, name))
-  os.rename(part, os.path.join(target, cifar10_input.FOLDER))
-  return target
-
-
-def held_out_top1(folder):
-  """Top-1 in percent on the held-out images."""
-  _, arrays, _ = checkpoint.read_newest(folder)
-  examples, _ = cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), 'test'))
-  return 100.0 * cifar10_eval.eval_once(arrays, examples, 'test',
-                                        'averaged')[0] / examples
-
-
 def finetune(slim, parent, name):
   """Fine-tunes by a candidate; returns the exit code."""
   cifar10.SCHEDULES['finetune'], distill = CANDIDATES[name]
@@ -89,21 +52,21 @@ def finetune(slim, parent, name):
                            distill=parent if distill else None):
     code = thinet_finetune.finetune()
   if code == 0:
-    print('%s: %.2f' % (tuned, held_out_top1(tuned)), flush=True)
+    print('%s: %.2f' % (tuned, holdout.top1(tuned)), flush=True)
   return code
 
 
 def main(argv=None):
   del argv
   out = FLAGS.output_dir or 'runs/holdout'
-  data = hold_out(FLAGS.data_dir, os.path.join(out, 'data'))
+  data = holdout.write(FLAGS.data_dir, os.path.join(out, 'data'))
   parent = os.path.join(out, 'parent')
   width = FLAGS.conv1_channels or 16
   with flagsaver.flagsaver(data_dir=data, log_frequency=1000):
     with flagsaver.flagsaver(train_dir=parent, epochs=PARENT_EPOCHS):
       if cifar10_train.train('fast', cifar10.CONV1_CHANNELS):
         return 1
-    print('parent: %.2f' % held_out_top1(parent), flush=True)
+    print('parent: %.2f' % holdout.top1(parent), flush=True)
     for mode in FLAGS.mode:
       slim = os.path.join(out, '%s_%d' % (mode, width))
       criterion, reconstruction = mode.rsplit('_', 1)
@@ -111,7 +74,7 @@ def main(argv=None):
           checkpoint_dir=parent, output_dir=slim, conv1_channels=width,
           criterion=criterion, reconstruction=reconstruction):
         thinet_compress.compress()
-      print('%s: %.2f' % (slim, held_out_top1(slim)), flush=True)
+      print('%s: %.2f' % (slim, holdout.top1(slim)), flush=True)
       for name in FLAGS.candidate:
         if finetune(slim, parent, name):
           return 1

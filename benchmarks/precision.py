@@ -22,7 +22,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import cifar10
 import cifar10_train
-import finetuning
+import holdout
 import operations
 
 from absl.testing import flagsaver
@@ -101,7 +101,7 @@ def main(argv=None):
         with mock.patch.object(cifar10, 'inference', emulated):
           if cifar10_train.train('fast', width):
             return 1
-      top1.append(finetuning.held_out_top1(folder))
+      top1.append(holdout.top1(folder))
     differences.append(top1[1] - top1[0])
     print('seed %d: float32 %.2f, bfloat16 %.2f' % (seed, *top1), flush=True)
   print('bfloat16 - float32: %.3f, standard error %.3f, n = %d' % (
