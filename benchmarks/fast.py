@@ -1,6 +1,6 @@
 """Chooses --schedule=fast, on a held-out part of the training set.
 
-  python benchmarks/fast.py --data_dir=data --output_dir=runs/holdout \\
+  python benchmarks/fast.py --data_dir=data --train_dir=runs/holdout \\
       --conv1_channels=16 --epochs=25
 
 Makes the data set of holdout.py, trains every candidate below from scratch on
@@ -21,7 +21,7 @@ import holdout
 from absl.testing import flagsaver
 
 FLAGS = cifar10.FLAGS
-for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs', 'seed'):
+for _name in ('data_dir', 'train_dir', 'conv1_channels', 'epochs', 'seed'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
 FAST = cifar10.SCHEDULES['fast']
@@ -35,7 +35,7 @@ cifar10.tf.app.flags.DEFINE_multi_enum(
 
 def main(argv=None):
   del argv
-  out = FLAGS.output_dir or 'runs/holdout'
+  out = FLAGS.train_dir or 'runs/holdout'
   data = holdout.write(FLAGS.data_dir, os.path.join(out, 'data'))
   width = FLAGS.conv1_channels or cifar10.CONV1_CHANNELS
   for name in FLAGS.candidate:

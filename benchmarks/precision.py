@@ -1,6 +1,6 @@
 """Final accuracy with bfloat16 operands beside float32, on a short schedule.
 
-  python benchmarks/precision.py --data_dir=data --output_dir=runs/precision \\
+  python benchmarks/precision.py --data_dir=data --train_dir=runs/precision \\
       --conv1_channels=16 --epochs=6
 
 Trains by --schedule=fast with both precisions from each of eight seeds, and
@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = cifar10.FLAGS
-for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs'):
+for _name in ('data_dir', 'train_dir', 'conv1_channels', 'epochs'):
   tf.app.flags.declare_key_flag(_name)
 SEEDS = [str(seed) for seed in range(8)]
 tf.app.flags.DEFINE_multi_enum('trained_seed', SEEDS, SEEDS, 'Which to train.')
@@ -94,7 +94,7 @@ def main(argv=None):
   for seed in map(int, FLAGS.trained_seed):
     top1 = []
     for precision in ('float32', 'bfloat16'):
-      folder = os.path.join(FLAGS.output_dir or 'runs/precision', '%s_seed%d' % (
+      folder = os.path.join(FLAGS.train_dir or 'runs/precision', '%s_seed%d' % (
           precision, seed))
       with flagsaver.flagsaver(train_dir=folder, precision=precision, seed=seed,
                                log_frequency=1000):
