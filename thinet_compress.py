@@ -113,28 +113,36 @@ def rebuild(mode, fit, check, arrays, kept, num_images):
     num_images: training images to use, for network.
 
   Returns:
-    (changed, details): name -> array, and what compress.json should say.
+    (changed, details): name -> array, and what compress.json should say. Its
+    relative errors are conv2's, for network before the refits of its layers.
   """
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
-  if mode == 'none' or len(kept) == kernel.shape[2]:
-    return {}, {'scales': [1.0] * len(kept)}
+  rebuilt, shift, changed = kernel[:, :, kept], 0.0, {}
+  details = {'scales': [1.0] * len(kept),
+             'relative_error_before': thinet.relative_error(check, kernel, kept,
+                                                            rebuilt)}
   if mode == 'scale':
     factors = thinet.scales(thinet.contribution_gram(fit, kernel), kept)
-    return ({'conv2/weights': kernel[:, :, kept] * factors[:, np.newaxis]},
-            {'scales': factors.tolist()})
-  rebuilt, shift, ridge = thinet.full_reconstruction(fit, check, kernel, kept)
-  biases = arrays['conv2/biases' + cifar10.AVERAGE] + shift
-  changed = {'conv2/weights': np.float32(rebuilt),
-             'conv2/biases': np.float32(biases)}
-  details = {'ridge': ridge}
-  if mode == 'network':
-    original = {name: arrays[name + cifar10.AVERAGE]
-                for name in cifar10.weight_shapes(0)}
-    changed, details['layers'] = thinet_reconstruct.refit_network(
-        original, dict(original, **changed, **{
-            name: original[name][..., kept]
-            for name in ('conv1/weights', 'conv1/biases')}),
-        num_images, FLAGS.seed)
+    rebuilt = kernel[:, :, kept] * factors[:, np.newaxis]
+    changed['conv2/weights'] = rebuilt
+    details['scales'] = factors.tolist()
+  elif mode != 'none' and len(kept) < kernel.shape[2]:
+    del details['scales']
+    rebuilt, shift, details['ridge'] = thinet.full_reconstruction(
+        fit, check, kernel, kept)
+    changed['conv2/weights'] = np.float32(rebuilt)
+    changed['conv2/biases'] = np.float32(
+        arrays['conv2/biases' + cifar10.AVERAGE] + shift)
+    if mode == 'network':
+      original = {name: arrays[name + cifar10.AVERAGE]
+                  for name in cifar10.weight_shapes(0)}
+      changed, details['layers'] = thinet_reconstruct.refit_network(
+          original, dict(original, **changed, **{
+              name: original[name][..., kept]
+              for name in ('conv1/weights', 'conv1/biases')}),
+          num_images, FLAGS.seed)
+  details['relative_error_after'] = thinet.relative_error(check, kernel, kept,
+                                                          rebuilt, shift)
   return changed, details
 
 
@@ -155,12 +163,12 @@ def slim(arrays, kept, changed, scales=None):
   for name in cifar10.weight_shapes(0):
     for variable in (name, name + cifar10.AVERAGE):
       value = arrays[variable]
-      if name.startswith('conv1/'):
-        value = value[..., kept]
-      elif name == 'conv2/weights' and scales is not None:
+      if name == 'conv2/weights' and scales is not None:
         value = value[:, :, kept] * np.float32(scales)[:, np.newaxis]
       elif name in changed:
         value = changed[name]
+      elif name.startswith('conv1/'):
+        value = value[..., kept]
       result[variable] = value
   return result
 
@@ -238,9 +246,6 @@ def compress():
   clock.append(time.time())
   multiply_adds, parameters = cifar10.cost(keep)
   parent_multiply_adds, parent_parameters = cifar10.cost(width)
-  rebuilt = changed.get('conv2/weights', kernel[:, :, kept])
-  biases = arrays['conv2/biases' + cifar10.AVERAGE]
-  shift = changed.get('conv2/biases', biases) - biases
   if FLAGS.criterion in MEASURED:
     least = stable_from(samples, orders[:, MEASURED.index(FLAGS.criterion)], kept)
     details['same_choice_from'] = least or fit.count
@@ -251,10 +256,6 @@ def compress():
       objective={str(width - m): float(value)
                  for m, value in enumerate(objective)},
       dead=dead, dependent=dependent,
-      relative_error_before=thinet.relative_error(check, kernel, kept,
-                                                  kernel[:, :, kept]),
-      relative_error_after=thinet.relative_error(check, kernel, kept, rebuilt,
-                                                 shift),
       samples=num_images * locations,
       multiply_adds=multiply_adds, parameters=parameters,
       parent_multiply_adds=parent_multiply_adds,

@@ -21,11 +21,11 @@ FLAGS = tf.app.flags.FLAGS
 CHECK_SHARE = 10    # A tenth of each batch measures the error; the rest fits.
 
 
-def sampled_patches(norm1, locations, seed, batch_number):
-  """Patches of conv2's input around distinct random positions.
+def sampled_patches(inputs, locations, seed, batch_number):
+  """Patches of a convolution's input around distinct random positions.
 
   Args:
-    norm1: float32 [n, 12, 12, channels].
+    inputs: float32 [n, side, side, channels], as norm1.
     locations: positions in each image.
     seed: integer.
     batch_number: int64 scalar; (seed, batch_number) determines the positions.
@@ -33,8 +33,8 @@ def sampled_patches(norm1, locations, seed, batch_number):
   Returns:
     float32 [n * locations, 25 * channels], tap by tap.
   """
-  count, side, channels = tf.shape(norm1)[0], 12, norm1.shape[-1].value
-  padded = tf.pad(norm1, [[0, 0], [2, 2], [2, 2], [0, 0]])
+  count, (_, side, _, channels) = tf.shape(inputs)[0], inputs.shape.as_list()
+  padded = tf.pad(inputs, [[0, 0], [2, 2], [2, 2], [0, 0]])
   _, positions = tf.nn.top_k(tf.random.stateless_uniform(
       [count, side * side],
       seed=tf.stack([tf.constant(seed, tf.int64), batch_number])), locations)

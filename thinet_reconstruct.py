@@ -5,9 +5,8 @@ images, to what the original network computes there, from what the slim network
 has in front of it. In order:
 
 1. conv2 through its ReLU (thinet.refit), on sampled positions;
-2. conv2 again, as local3 sees it: the error is measured in local3's
-   pre-activations, behind normalization and max-pooling, and minimised by
-   preconditioned conjugate gradients;
+2. conv1 and conv2 together, as local3 sees them: the error is measured behind
+   local3's ReLU, and minimised by preconditioned conjugate gradients;
 3. local3, local4 and softmax_linear through their ReLUs (thinet.refit).
 
 What each step gains stands in results/README.md.
@@ -25,6 +24,7 @@ FLAGS = tf.app.flags.FLAGS
 
 LOCATIONS = 10            # Of conv2, in each image, for step 1.
 CONV2_IMAGES = 10000      # For step 1.
+CONVOLUTIONS = ['conv1', 'conv2']
 DESCENTS = 16             # Conjugate gradient steps of step 2, of
 DESCENT_IMAGES = 5000     # as many images, others at each step.
 DAMPING = {'input': 1e-5, 'output': 3e-2}   # Of the preconditioner's factors.
@@ -55,7 +55,7 @@ class _Networks:
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
             positions, records.shape[0].value, seed))
-    images = cifar10_input.distort(images, seed, self.step)
+    self.images = images = cifar10_input.distort(images, seed, self.step)
     for name, weights in (('original', original), ('slim', slim)):
       with tf.variable_scope(name):
         cifar10.inference(images, weights['conv1/biases'].size)
@@ -102,6 +102,10 @@ class _Networks:
     return steps[:max(1, images // self.batch_size)]
 
 
+def _with_ones(rows):
+  return np.concatenate([rows, np.ones_like(rows[:, :1])], 1)
+
+
 def _conv2_through_relu(networks):
   """Step 1. Returns what compress.json should say, and the inputs' moments."""
   kernel, biases = networks.slim['conv2/weights'], networks.slim['conv2/biases']
@@ -119,7 +123,7 @@ def _conv2_through_relu(networks):
   weights, biases, details = thinet.refit(
       fit, check, kernel.reshape(-1, kernel.shape[-1]), biases, True, 12)
   networks.change('conv2', weights, biases)
-  ones = np.concatenate([fit[0], np.ones_like(fit[0][:, :1])], 1)
+  ones = _with_ones(fit[0])
   return details, ones.T @ ones / len(ones)
 
 
@@ -147,75 +151,124 @@ def _best_length(error, length):
   return min(found, key=found.get)
 
 
-def _conv2_for_local3(networks, inputs):
-  """Step 2. Conjugate gradients, preconditioned on both sides of conv2.
+def conjugate_gradients(start, gradient, error, precondition, descents):
+  """Preconditioned conjugate gradients (Polak and Ribiere) on samples that may
+  differ from step to step.
 
-  The preconditioner is the Kronecker product of the second moments of conv2's
-  inputs and of what local3's pre-activations say about its outputs (as in
-  Grosse and Martens, ICML 2016, with random projections in place of the loss).
+  Args:
+    start: list of float64 arrays, the weights.
+    gradient: (weights, number of the step) -> list of such arrays.
+    error: (weights, number) -> what to minimise, on samples of the step.
+    precondition: gradient -> list of arrays, a steeper way down.
+    descents: number of steps.
+
+  Returns:
+    list of float64 arrays.
+  """
+  def dot(one, other):
+    return sum(np.sum(x * y) for x, y in zip(one, other))
+
+  def sum_of(one, factor, other):
+    return [x + factor * y for x, y in zip(one, other)]
+
+  present, length, last = start, 0.02, None
+  for number in range(descents):
+    slope = gradient(present, number)
+    steepest = precondition(slope)
+    beta = 0.0
+    if last:
+      beta = dot(steepest, sum_of(slope, -1.0, last[0])) / dot(*last[:2])
+    direction = [-x for x in steepest]
+    if beta > 0:
+      conjugate = sum_of(direction, beta, last[2])
+      if dot(conjugate, slope) < 0:
+        direction = conjugate
+    if not any(part.any() for part in direction):
+      break
+    last = slope, steepest, direction
+    best = _best_length(lambda trial: error(
+        sum_of(present, trial, direction), number), length)
+    present = sum_of(present, best, direction)
+    length = best or length / 8
+  return present
+
+
+def _preconditioner(networks, output, moments):
+  """A function from gradients of conv1 and conv2 to preconditioned ones.
+
+  For each, the Kronecker product of the second moments of its inputs and of what
+  local3 says about its outputs (as in Grosse and Martens, ICML 2016, with random
+  projections of local3 in place of the loss).
 
   Args:
     networks: _Networks.
-    inputs: [25 * channels + 1, 25 * channels + 1], second moments of conv2's
-      input patches, with a one appended.
+    output: tensor, local3's.
+    moments: of conv2's input patches, with a one appended.
+  """
+  probes = tf.random.stateless_normal(
+      tf.shape(output), seed=tf.stack([tf.constant(networks.seed, tf.int64),
+                                       networks.step]))
+  felt = [tf.reshape(each, [-1, each.shape[-1].value]) for each in tf.gradients(
+      tf.reduce_sum(probes * output), [
+          networks.tensor('slim', layer + '/pre_activation')
+          for layer in CONVOLUTIONS])]
+  felt = [tf.matmul(each, each, transpose_a=True) for each in felt]
+  few = networks.limited(networks.fit, DESCENT_IMAGES // 4)
+  patches = thinet_moments.sampled_patches(networks.images, LOCATIONS,
+                                           networks.seed, networks.step)
+  patches = _with_ones(networks.rows([patches], few)[0])
+  left = [_inverse(inputs, DAMPING['input'])
+          for inputs in (patches.T @ patches / len(patches), moments)]
+  right = [_inverse(sum(parts) / (len(few) * networks.batch_size),
+                    DAMPING['output'])
+           for parts in zip(*(networks.run(felt, step) for step in few))]
+  return lambda gradient: [x @ y @ z for x, y, z in zip(left, gradient, right)]
 
-  Returns:
-    What compress.json should say.
+
+def _convolutions_for_local3(networks, moments):
+  """Step 2. Returns what compress.json should say.
+
+  Args:
+    networks: _Networks.
+    moments: of conv2's input patches, with a one appended.
   """
   output = tf.nn.relu(networks.tensor('slim', 'local3/pre_activation'))
   wanted = tf.nn.relu(networks.tensor('original', 'local3/pre_activation'))
   squares = [tf.reduce_sum(tf.square(wanted - output)),
              tf.reduce_sum(tf.square(wanted))]
-  gradients = tf.gradients(squares[0] / 2, [
-      networks.variables['slim/conv2/' + kind] for kind in ('weights', 'biases')])
-  probes = tf.random.stateless_normal(
-      tf.shape(output), seed=tf.stack([tf.constant(networks.seed, tf.int64),
-                                       networks.step]))
-  felt = tf.gradients(tf.reduce_sum(probes * output),
-                      networks.tensor('slim', 'conv2/pre_activation'))[0]
-  felt = tf.reshape(felt, [-1, felt.shape[-1].value])
-  felt = tf.matmul(felt, felt, transpose_a=True)
+  gradients = [tf.gradients(squares[0] / 2, [
+      networks.variables['slim/%s/%s' % (layer, kind)]
+      for kind in ('weights', 'biases')]) for layer in CONVOLUTIONS]
+  wide = len(networks.limited(networks.fit, DESCENT_IMAGES))
+
+  def steps(number):
+    return [networks.fit[(number * wide + i) % len(networks.fit)]
+            for i in range(wide)]
+
+  def put(weights):
+    for layer, flat in zip(CONVOLUTIONS, weights):
+      networks.change(layer, flat[:-1], flat[-1])
 
   def error(steps):
     return sum(np.float64(networks.run(squares, step)) for step in steps)
 
-  def error_at(flat, steps):
-    networks.change('conv2', flat[:-1], flat[-1])
-    return error(steps)[0]
+  def error_at(weights, number):
+    put(weights)
+    return error(steps(number)[:max(1, wide // 4)])[0]
 
-  wide = len(networks.limited(networks.fit, DESCENT_IMAGES))
-  few = networks.fit[:max(1, wide // 4)]
-  outputs = sum(networks.run(felt, step).astype(np.float64) for step in few)
-  left = _inverse(inputs, DAMPING['input'])
-  right = _inverse(outputs / (len(few) * networks.batch_size),
-                   DAMPING['output'])
-  start = networks.slim['conv2/weights'], networks.slim['conv2/biases']
+  def gradient_at(weights, number):
+    put(weights)
+    parts = [networks.run(gradients, step) for step in steps(number)]
+    return [sum(_flat(*part[layer]) for part in parts) for layer in (0, 1)]
+
+  start = [_flat(networks.slim[layer + '/weights'],
+                 networks.slim[layer + '/biases']) for layer in CONVOLUTIONS]
   before = error(networks.check)
-  present, direction, length = _flat(*start), None, 0.02
-  for number in range(DESCENTS):
-    steps = [networks.fit[(number * wide + i) % len(networks.fit)]
-             for i in range(wide)]
-    gradient = sum(_flat(*networks.run(gradients, step)) for step in steps)
-    steepest = left @ gradient @ right
-    if direction is None:
-      direction = -steepest
-    else:   # Polak and Ribiere.
-      beta = np.sum(steepest * (gradient - last[0])) / np.sum(last[0] * last[1])
-      direction = max(0.0, beta) * direction - steepest
-    if np.sum(direction * gradient) >= 0:
-      direction = -steepest
-    if not direction.any():
-      break
-    last = gradient, steepest
-    few = steps[:max(1, wide // 4)]
-    best = _best_length(
-        lambda trial: error_at(present + trial * direction, few), length)
-    present = present + best * direction
-    length = best or length / 8
-    networks.change('conv2', present[:-1], present[-1])
+  put(conjugate_gradients(start, gradient_at, error_at,
+                          _preconditioner(networks, output, moments), DESCENTS))
   after = error(networks.check)
   if not after[0] < before[0]:
-    networks.change('conv2', *start)
+    put(start)
     after = before
   return {'before': float(before[0] / (before[1] or 1.0)),
           'after': float(after[0] / (after[1] or 1.0))}
@@ -257,7 +310,8 @@ def refit_network(original, slim, num_images, seed):
     networks = _Networks(original, slim, num_images, seed)
     with networks.session:
       layers['conv2'], moments = _conv2_through_relu(networks)
-      layers['conv2_for_local3'] = _conv2_for_local3(networks, moments)
+      layers['convolutions_for_local3'] = _convolutions_for_local3(networks,
+                                                                   moments)
       layers['local3'] = _dense(networks, 'local3', 'pool2', True)
       layers['local4'] = _dense(networks, 'local4', 'local3/local3', True)
       layers['softmax_linear'] = _dense(networks, 'softmax_linear',

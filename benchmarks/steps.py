@@ -79,8 +79,8 @@ def main(argv=None):
       'full', fit, check, arrays, made['kept'], made['num_images'])[0])
   stages = {'none': slim, 'full': full,
             'conv2 through its ReLU': through_relu(original, full, made)}
-  for layer, title in [('conv2', 'conv2 for local3'), ('local3', 'local3'),
-                       ('local4', 'local4'),
+  for layer, title in [('conv', 'conv1 and conv2 for local3'),
+                       ('local3', 'local3'), ('local4', 'local4'),
                        ('softmax_linear', 'softmax_linear')]:
     slim = dict(slim, **{name: final[name] for name in final
                          if name.startswith(layer)})
