@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import re
+import subprocess
 import tempfile
 
 import cifar10
@@ -145,6 +146,17 @@ def write_json(path, value):
   finally:
     if name:
       os.unlink(name)
+
+
+def git_commit():
+  """Commit of these sources, '-dirty' if changed; None outside a checkout."""
+  try:
+    return subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
+        cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
+        capture_output=True, text=True).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return None
 
 
 def hold(folder):

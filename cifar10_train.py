@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import time
 
@@ -170,17 +169,6 @@ class _CheckpointHook(tf.train.SessionRunHook):
       raise checkpoint.not_written(FLAGS.train_dir, error)
 
 
-def git_commit():
-  """Commit of these sources, '-dirty' if changed; None outside a checkout."""
-  try:
-    return subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
-        cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
-        capture_output=True, text=True).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return None
-
-
 def resume_point(folder, settings):
   """The newest readable checkpoint made with the same settings.
 
@@ -224,7 +212,7 @@ def record_run(settings, seconds=None):
       data_digest=settings['data_digest'],
       versions={'python': platform.python_version(),
                 'tensorflow': tf.__version__, 'numpy': np.__version__})
-  commit = git_commit()
+  commit = checkpoint.git_commit()
   if commit:
     run['git_commit'] = commit
   if seconds is not None:

@@ -262,6 +262,9 @@ def compress():
       parent_parameters=parent_parameters,
       seconds=dict(zip(('moments', 'choice', 'reconstruction', 'write'),
                        np.round(np.diff(clock), 3).tolist())))
+  commit = checkpoint.git_commit()
+  if commit:
+    result['git_commit'] = commit
   checkpoint.write_json(report, result)
   print('%s: kept %d of %d channels; relative error %.4f, rebuilt %.4f' % (
       FLAGS.output_dir, keep, width, result['relative_error_before'],

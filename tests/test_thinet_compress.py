@@ -102,6 +102,8 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
   assert os.path.samefile(tmp_path / (report['parent_checkpoint'] + '.index'),
                           os.path.join(trained, 'model.ckpt-30.index'))
   assert (report['multiply_adds'], report['parameters']) == cifar10.cost(5)
+  if os.path.exists(os.path.join(conftest.ROOT, '.git')):
+    assert len(report['git_commit'].split('-dirty')[0]) == 40
   objective = report['objective']
   assert len(objective) == 13 and objective['12'] == 0
   assert abs(objective['0'] - 1) < 1e-9
