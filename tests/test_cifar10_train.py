@@ -6,6 +6,7 @@ import re
 import signal
 
 import checkpoint
+import cifar10
 import cifar10_train
 import conftest
 import numpy as np
@@ -93,6 +94,19 @@ def test_log_line_run_json_and_events(tmp_path, data_dir):
           'conv2/weights/gradients'} <= set(tags['histograms'])
   assert [event.step for event in events.Scalars('conv1/sparsity')] == [0, 20]
   assert 'images/image/0' in tags['images']
+
+
+@pytest.mark.parametrize('schedule, smoothing', [('published', 0.0),
+                                                 ('fast', 0.1)])
+def test_the_schedule_says_how_labels_are_smoothed(
+    tmp_path, flags, data_dir, monkeypatch, schedule, smoothing):
+  def loss(logits, labels, label_smoothing, teacher):
+    assert label_smoothing == smoothing and teacher is None
+    return cross_entropy(logits, labels)
+  cross_entropy = cifar10.loss
+  monkeypatch.setattr(cifar10, 'loss', loss)
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50, max_steps=1)
+  assert cifar10_train.train(schedule, 12) == 0
 
 
 def test_other_settings_are_refused(flags, data_dir, trained):
