@@ -89,6 +89,12 @@ def read(path):
   return arrays, settings
 
 
+def averages(arrays):
+  """Name -> array: the averaged weights among the arrays of read."""
+  return {name: arrays[name + cifar10.AVERAGE]
+          for name in cifar10.weight_shapes(0)}
+
+
 def read_newest(folder):
   """(path, arrays, settings) of the newest checkpoint, as read.
 

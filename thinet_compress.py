@@ -134,8 +134,7 @@ def rebuild(mode, fit, check, arrays, kept, num_images):
     changed['conv2/biases'] = np.float32(
         arrays['conv2/biases' + cifar10.AVERAGE] + shift)
     if mode == 'network':
-      original = {name: arrays[name + cifar10.AVERAGE]
-                  for name in cifar10.weight_shapes(0)}
+      original = checkpoint.averages(arrays)
       changed, details['layers'] = thinet_reconstruct.refit_network(
           original, dict(original, **changed, **{
               name: original[name][..., kept]

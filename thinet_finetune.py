@@ -22,19 +22,13 @@ tf.app.flags.DEFINE_string('distill', None, 'Folder of a network, as a rule '
                            'the original one, whose outputs to imitate.')
 
 
-def averaged_weights(arrays):
-  """Name -> array: the moving averages in a checkpoint's arrays."""
-  return {name: arrays[name + cifar10.AVERAGE]
-          for name in cifar10.weight_shapes(0)}
-
-
 def finetune():
   """Trains all weights of the slim network."""
   if not FLAGS.checkpoint_dir:
     raise UserError('--checkpoint_dir is missing; name the folder of a slim '
                     'network.')
   _, arrays, parent = checkpoint.read_newest(FLAGS.checkpoint_dir)
-  averages = averaged_weights(arrays)
+  averages = checkpoint.averages(arrays)
   initial = dict(averages, **{name + cifar10.AVERAGE: value
                               for name, value in averages.items()})
   made = {name: parent[name] for name in ('criterion', 'reconstruction')
@@ -42,7 +36,7 @@ def finetune():
   teacher_weights = None
   if FLAGS.distill:
     _, teacher, settings = checkpoint.read_newest(FLAGS.distill)
-    teacher_weights = averaged_weights(teacher)
+    teacher_weights = checkpoint.averages(teacher)
     made['teacher'] = dict(settings, step=int(teacher.get('global_step', 0)))
   return cifar10_train.train('finetune', arrays['conv1/biases'].size, initial,
                              teacher_weights, parent=parent, fine_tuned=True,

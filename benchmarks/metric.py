@@ -13,14 +13,13 @@ never read.
 import os
 import sys
 
-sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                             os.pardir), os.path.dirname(__file__)]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                os.pardir))
 
 import checkpoint
 import cifar10
 import cifar10_eval
 import cifar10_input
-import steps
 import thinet
 import thinet_compress
 import thinet_moments
@@ -74,7 +73,7 @@ def main(argv=None):
   del argv
   _, arrays, _ = checkpoint.read_newest(FLAGS.checkpoint_dir or
                                         'runs/seed0/scratch_64')
-  weights = steps.averages(arrays)
+  weights = checkpoint.averages(arrays)
   kernel = weights['conv2/weights']
   _, digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))

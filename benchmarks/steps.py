@@ -31,11 +31,6 @@ for _name in ('data_dir', 'checkpoint_dir'):
   tf.app.flags.declare_key_flag(_name)
 
 
-def averages(arrays):
-  return {name: arrays[name + cifar10.AVERAGE]
-          for name in cifar10.weight_shapes(0)}
-
-
 def top1(weights):
   """Percent of the test images."""
   examples, _ = cifar10_input.verify(
@@ -65,8 +60,8 @@ def main(argv=None):
                     'compressed network.' % (folder, error.strerror))
   parent = os.path.join(folder, made['parent_checkpoint'])
   arrays, _ = checkpoint.read(parent)
-  original = averages(arrays)
-  final = averages(checkpoint.read_newest(folder)[1])
+  original = checkpoint.averages(arrays)
+  final = checkpoint.averages(checkpoint.read_newest(folder)[1])
   with flagsaver.flagsaver(checkpoint_dir=os.path.dirname(parent)):
     fit, check, _, _ = thinet_moments.cached_moments(
         arrays, made['data_digest'], made['num_images'],
