@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 import thinet
 import thinet_compress
 import thinet_moments
+from absl.testing import flagsaver
 from cifar10_input import UserError
 from test_thinet import textbook_order
 
@@ -24,32 +25,37 @@ def compress(flags, data_dir, parent, folder, width, **more):
   return report, checkpoint.read_newest(str(folder))
 
 
-def stored_contributions(arrays):
-  """Contributions [position, filter, channel] at every position of conv2, one
+@pytest.fixture(scope='module')
+def stored_rows(data_dir, trained):
+  """Contributions [position and filter, channel] at every position of conv2, one
   channel at a time through TensorFlow's own convolution."""
-  norm1 = conftest.outputs(arrays, 'norm1:0')
+  arrays = checkpoint.read_newest(trained)[1]
+  with flagsaver.flagsaver(data_dir=data_dir):
+    norm1 = conftest.outputs(arrays, 'norm1:0')
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
   with tf.Graph().as_default(), tf.Session() as session:
     return session.run(tf.stack(
         [tf.nn.conv2d(norm1[..., c:c + 1], kernel[:, :, c:c + 1], 1, 'SAME')
-         for c in range(norm1.shape[-1])], -1)).astype(np.float64)
+         for c in range(12)], -1)).astype(np.float64).reshape(-1, 12)
+
+
+@pytest.fixture(scope='module')
+def stored_order(stored_rows):
+  return textbook_order(stored_rows)
 
 
 def test_all_positions_equal_the_textbook_on_stored_samples(
-    tmp_path, flags, data_dir, trained):
+    flags, data_dir, trained, stored_rows, stored_order):
   """144 positions an image: the moments are those of a whole convolution."""
   _, arrays, _ = checkpoint.read_newest(trained)
   flags(data_dir=data_dir, batch_size=500)
-  parts = stored_contributions(arrays).reshape(500, -1, 12)
   fit, check = thinet_moments.patch_moments(arrays, 500, 144, 0)
   kernel = arrays['conv2/weights' + cifar10.AVERAGE]
-  rows = parts.reshape(-1, 12)
   assert fit.count + check.count == 500 * 144
   gram = (thinet.contribution_gram(fit, kernel) +
           thinet.contribution_gram(check, kernel))
-  np.testing.assert_allclose(gram, rows.T @ rows, rtol=1e-3)
-  order = thinet.removal_order(gram)
-  assert order.tolist() == textbook_order(rows)
+  np.testing.assert_allclose(gram, stored_rows.T @ stored_rows, rtol=1e-3)
+  assert thinet.removal_order(gram).tolist() == stored_order
 
 
 def test_moments_do_not_depend_on_the_batch_for_all_positions(flags, data_dir,
@@ -115,14 +121,12 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
 
 
 def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
-                                                  trained):
+                                                  trained, stored_rows):
   """Scales applied to stored contributions of all images and positions."""
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        reconstruction='scale')
-  _, arrays, _ = checkpoint.read_newest(trained)
-  rows = stored_contributions(arrays).reshape(-1, 12)
-  y = rows.sum(1)
-  left = y - rows[:, report['kept']] @ np.array(report['scales'])
+  y = stored_rows.sum(1)
+  left = y - stored_rows[:, report['kept']] @ np.array(report['scales'])
   assert abs((left ** 2).sum() / (y ** 2).sum() -
              report['relative_error_after']) < 0.03
 
@@ -196,13 +200,13 @@ def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
   assert not (tmp_path / 'compress.json').exists()
 
 
-def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained):
+def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained,
+                                          stored_order):
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        locations_per_image=0)
-  rows = stored_contributions(checkpoint.read_newest(trained)[1]).reshape(-1, 12)
   assert report['samples'] == 500 * 144
   assert report['locations_per_image'] == 144
-  assert report['removal_order'] == textbook_order(rows)
+  assert report['removal_order'] == stored_order
 
 
 def test_stable_from_by_hand():
