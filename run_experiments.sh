@@ -29,6 +29,7 @@ fi
 : "${SEEDS:=0}"
 : "${SCHEDULE:=published}"         # From scratch; or fast.
 : "${EPOCHS:=}"                     # From scratch; else as the schedule says.
+: "${PRECISION:=float32}"           # Of trainings; or bfloat16.
 : "${FINETUNE_EPOCHS:=20}"
 # <criterion>_<reconstruction>, fine-tuned, too; and those that are not.
 : "${MODES:=thinet_none thinet_scale least_squares_full least_squares_network}"
@@ -37,8 +38,8 @@ fi
 : "${GPUS:=}"                       # one on each of these.
 [[ $JOBS =~ ^[1-9][0-9]*$ ]] ||
   refuse "JOBS=$JOBS is no number of cells; give 1 or more."
-export PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS FINETUNE_EPOCHS
-export MODES CONTROLS
+export PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
+export FINETUNE_EPOCHS MODES CONTROLS
 
 # All that runs is in the background, so that a signal reaches this shell at
 # once; it is then told to stop, and a training saves before it does.
@@ -75,7 +76,8 @@ cell() {
   if [[ $1 == scratch ]]; then
     evaluated "$folder/scratch_$3" cifar10_train.py "--seed=$2" \
       "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" \
-      "--schedule=$SCHEDULE" ${EPOCHS:+"--epochs=$EPOCHS"}
+      "--schedule=$SCHEDULE" ${EPOCHS:+"--epochs=$EPOCHS"} \
+      "--precision=$PRECISION"
     return
   fi
   for mode in $MODES $CONTROLS; do
@@ -86,7 +88,7 @@ cell() {
     [[ " $MODES " == *" $mode "* ]] || continue
     evaluated "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
       "--checkpoint_dir=$slim" "--train_dir=${slim}_finetuned" \
-      "--epochs=$FINETUNE_EPOCHS"
+      "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
   done
 }
 

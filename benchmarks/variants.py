@@ -61,8 +61,6 @@ VARIANTS = {
                        lrn_of_tensorflow),
     'no normalization at all': patch(operations, 'local_response_normalization',
                                      tf.identity),
-    "TensorFlow's gradient of conv2's kernel": patch(
-        operations, 'CONVOLUTION_CHANNELS', 65),
     'conv1 pooled after bias and ReLU': patch(cifar10, '_convolution',
                                               pool_last),
     'fused update of the averages': patch(
