@@ -24,7 +24,8 @@ import thinet_finetune
 from absl.testing import flagsaver
 
 FLAGS = cifar10.FLAGS
-for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs'):
+for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs',
+              'precision'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
 PARENT_EPOCHS = 25.0
