@@ -94,7 +94,7 @@ sleep 0.2
 
 def test_each_gpu_runs_one_cell_at_a_time(tmp_path, recorder):
   process = sweep('data', tmp_path / 'out', **recorder(
-      GPUS='5 7', SEEDS='0 1', WIDTHS='64 8'))
+      GPUS='5 7', SEEDS='0 1', WIDTHS='64 8', PRECISION='bfloat16'))
   output, _ = process.communicate()
   assert process.returncode == 0, output
   calls = [line.split() for line in open(tmp_path / 'calls')]
@@ -106,6 +106,8 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, recorder):
       ['--seed=%s' % seed, '--train_dir=%s/seed%s/scratch_%s' % (
           tmp_path / 'out', seed, width), '--conv1_channels=%s' % width]
       for seed in '01' for width in ('64', '8'))
+  assert all(('--precision=bfloat16' in call) == (
+      call[1] in ('cifar10_train.py', 'thinet_finetune.py')) for call in cells)
   # Parents first, and nothing is compressed before its parent is evaluated.
   names = [' '.join(call[1:]) for call in cells]
   for seed in '01':
