@@ -33,7 +33,7 @@ MODES = ['thinet_none', 'thinet_scale', 'least_squares_network']
 FINETUNE = cifar10.SCHEDULES['finetune']
 CANDIDATES = {   # Schedule, and whether with --distill.
     'plain0.1': (FINETUNE._replace(learning_rate=0.1, momentum=0.0), False)}
-for _rate in (0.01, 0.02, 0.04):
+for _rate in (0.005, 0.01, 0.02, 0.04):
   for _smoothing in (0.0, 0.1):
     CANDIDATES['rate%g_smoothing%g' % (_rate, _smoothing)] = (
         FINETUNE._replace(learning_rate=_rate, label_smoothing=_smoothing),
