@@ -62,7 +62,7 @@ SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
                           MOVING_AVERAGE_DECAY, 0.0),
     'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.1),
-    'finetune': Schedule(20, 0.02, True, 0.9, 0.999, 0.0),
+    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0),
 }
 
 DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE = 0.9, 4.0
