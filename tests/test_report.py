@@ -98,17 +98,18 @@ def test_readme_section_is_replaced_in_place(sweep):
   assert result.returncode == 1 and 'no section between' in result.stderr
 
 
-def test_the_readmes_table_is_that_of_the_committed_results():
-  """Recomputed from every eval.json below results/."""
-  folder = os.path.join(conftest.ROOT, 'results')
+@pytest.mark.parametrize('sweep, readme', [
+    ('fast', 'README.md'), ('published', 'results/README.md')])
+def test_a_readmes_table_is_that_of_the_committed_results(sweep, readme):
+  """Recomputed from every eval.json of the sweep."""
+  results = os.path.join(conftest.ROOT, 'results')
+  folder = os.path.join(results, sweep)
   cells = [report.read_cell(os.path.join(where, 'eval.json'))
-           for seed in os.listdir(folder) if seed.startswith('seed')
-           for where, _, names in os.walk(os.path.join(folder, seed))
-           if 'eval.json' in names]
+           for where, _, names in os.walk(folder) if 'eval.json' in names]
   table = report.rows(cells, report.read_published(
-      os.path.join(folder, 'published.csv')))
-  readme = open(os.path.join(conftest.ROOT, 'README.md')).read()
-  assert report.replace_section(readme, report.markdown(table)) == readme
+      os.path.join(results, 'published.csv')))
+  text = open(os.path.join(conftest.ROOT, readme)).read()
+  assert report.replace_section(text, report.markdown(table)) == text
   rows = list(csv.DictReader(open(os.path.join(folder, 'table.csv'))))
   assert [{name: str(value) for name, value in row.items()} for row in table
           ] == [{name: value for name, value in row.items() if value != ''
