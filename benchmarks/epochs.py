@@ -24,7 +24,7 @@ from absl.testing import flagsaver
 
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'checkpoint_dir', 'train_dir', 'conv1_channels',
-              'seed'):
+              'precision', 'seed'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
 STARTS = ['scratch', 'thinet_none', 'thinet_scale', 'least_squares_full',
