@@ -99,7 +99,7 @@ def test_readme_section_is_replaced_in_place(sweep):
 
 
 @pytest.mark.parametrize('sweep, readme', [
-    ('', 'README.md'), ('published', 'results/README.md')])
+    ('', 'README.md'), ('fast', 'results/README.md')])
 def test_a_readmes_table_is_that_of_the_committed_results(sweep, readme):
   """Recomputed from every eval.json of the sweep."""
   results = os.path.join(conftest.ROOT, 'results')
