@@ -151,7 +151,7 @@ def _convolution(x, name, channels, bias, pooled):
         'weights', [5, 5, x.shape[-1].value, channels], stddev=5e-2, wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
     kernel, biases = tf.cast(kernel, x.dtype), tf.cast(biases, x.dtype)
-    products = tf.nn.conv2d(x, kernel, 1, 'SAME')
+    products = operations.convolution(x, kernel)
     activation = tf.nn.relu(tf.nn.bias_add(products, biases))
     if pooled:
       # Max commutes with a per-channel bias and with ReLU, so pooling first is

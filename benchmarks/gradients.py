@@ -1,12 +1,12 @@
-"""Times ways to compute the gradient of a convolution's kernel.
+"""Times ways to compute a convolution and its gradients.
 
   python benchmarks/gradients.py
 
 In one process, interleaved, medians of 12 runs after 3 of warm-up, on random
 batches of 128 with the shapes of conv1 and conv2 at widths 64 and 8, in float32, then
-in bfloat16 (slow on processors that lack it). The
-convolution itself and the gradient of its inputs, which cost as many operations,
-stand beside them.
+in bfloat16 (slow on processors that lack it): the convolution, the gradient of its
+inputs and, in several ways, that of its kernel, which each cost as many operations;
+then all three together, by TensorFlow's convolution and by Winograd's algorithm.
 """
 import itertools
 import os
@@ -17,6 +17,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
                              os.pardir), os.path.dirname(__file__)]
 
 import cifar10
+import operations
 import training
 
 import numpy as np
@@ -87,6 +88,12 @@ def main(argv=None):
                   ('dy', [BATCH, side, side, filters])])
       x, kernel, dy = (tf.convert_to_tensor(var) for var in (x, kernel, dy))
       found = ways(x, kernel, dy)
+      runs = {name: tensor.op for name, tensor in found.items()}
+      for name, y in (
+          ('all three: conv2d', tf.nn.conv2d(x, kernel, 1, 'SAME')),
+          ('all three: Winograd', operations.winograd_convolution(x, kernel))):
+        runs[name] = [each.op for each in
+                      [y] + tf.gradients(y, [x, kernel], dy)]
       session.run(tf.global_variables_initializer())
       values = session.run({name: tf.cast(tensor, tf.float32)
                             for name, tensor in found.items()
@@ -95,11 +102,11 @@ def main(argv=None):
       rounding = 1e-4 if dtype == tf.float32 else 3e-2
       assert all(np.abs(value - first).max() < rounding * np.abs(first).max()
                  for value in values.values())
-      seconds = {name: [] for name in found}
+      seconds = {name: [] for name in runs}
       for number in range(WARM_UP + RUNS):
-        for name, tensor in found.items():
+        for name, operation in runs.items():
           start = time.perf_counter()
-          session.run(tensor.op)
+          session.run(operation)
           if number >= WARM_UP:
             seconds[name].append(time.perf_counter() - start)
     for name, times in seconds.items():

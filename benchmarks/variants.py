@@ -27,6 +27,10 @@ tf.app.flags.declare_key_flag('data_dir')
 OUR_CONVOLUTION = cifar10._convolution
 
 
+def convolution_of_tensorflow(x, kernel):
+  return tf.nn.conv2d(x, kernel, 1, 'SAME')
+
+
 def lrn_of_tensorflow(x):
   return tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)
 
@@ -57,6 +61,7 @@ def patch(owner, name, value):
 
 VARIANTS = {
     'ours': contextlib.nullcontext,
+    'tf.nn.conv2d': patch(operations, 'convolution', convolution_of_tensorflow),
     'tf.nn.lrn': patch(operations, 'local_response_normalization',
                        lrn_of_tensorflow),
     'no normalization at all': patch(operations, 'local_response_normalization',

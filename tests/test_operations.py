@@ -1,4 +1,4 @@
-"""The rewritten operation against the one it replaces, and by brute force."""
+"""The rewritten operations against those they replace, and by brute force."""
 import numpy as np
 import operations
 import pytest
@@ -52,3 +52,60 @@ def test_lrn_gradient_equals_finite_differences_in_float64(width):
       slope = (session.run(value, {source: x + step}) -
                session.run(value, {source: x - step})) / 2e-3
       assert abs(slope - gradient[index]) < 1e-7
+
+
+def convolutions(x, kernel, g):
+  """Value, gradient of x and of kernel: [by Winograd, by tf.nn.conv2d]."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    x, kernel, g = tf.constant(x), tf.constant(kernel), tf.constant(g)
+    both = [operations.winograd_convolution(x, kernel),
+            tf.nn.conv2d(x, kernel, 1, 'SAME')]
+    return session.run([[y] + tf.gradients(y, [x, kernel], g) for y in both])
+
+
+@pytest.mark.parametrize('width', WIDTHS + [1])
+@pytest.mark.parametrize('dtype, tolerance', [('float32', 1e-4),
+                                              ('float64', 1e-12)])
+def test_convolution_equals_tf_nn_conv2d_in_value_and_gradients(
+    width, dtype, tolerance):
+  generator = np.random.default_rng(width)
+  x, kernel, g = (generator.normal(size=shape).astype(dtype) for shape in (
+      [5, 12, 12, width], [5, 5, width, 64], [5, 12, 12, 64]))
+  for ours, theirs in zip(*convolutions(x, kernel, g)):
+    assert ours.shape == theirs.shape and ours.dtype == theirs.dtype == dtype
+    assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize('size', [6, 18, 24])
+def test_convolution_at_other_sizes(size):
+  generator = np.random.default_rng(size)
+  x, kernel, g = (generator.normal(size=shape) for shape in (
+      [1, size, size, 2], [5, 5, 2, 3], [1, size, size, 3]))
+  for ours, theirs in zip(*convolutions(x, kernel, g)):
+    np.testing.assert_allclose(ours, theirs, atol=1e-10)
+
+
+def test_convolution_rounds_as_its_docstring_says():
+  generator = np.random.default_rng(0)
+  x = generator.normal(size=[8, 12, 12, 64])
+  kernel = generator.normal(size=[5, 5, 64, 64])
+  g = generator.normal(size=[8, 12, 12, 64])
+  _, exact = convolutions(x, kernel, g)
+  ours, _ = convolutions(*(np.float32(each) for each in (x, kernel, g)))
+  for value, wanted in zip(ours, exact):
+    error = np.sqrt(np.mean((value - wanted)**2) / np.mean(wanted**2))
+    assert error < 3e-5
+
+
+@pytest.mark.parametrize('batch, channels, dtype, gpus, direct', [
+    (128, 64, tf.float32, [], False), (128, 8, tf.float32, [], False),
+    (None, 64, tf.float32, [], True), (128, 3, tf.float32, [], True),
+    (128, 64, tf.bfloat16, [], True), (128, 64, tf.float32, ['GPU'], True)])
+def test_where_the_convolution_is_tensorflows_own(
+    batch, channels, dtype, gpus, direct, monkeypatch):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: gpus)
+  with tf.Graph().as_default() as graph:
+    x = tf.placeholder(dtype, [batch, 12, 12, channels])
+    y = operations.convolution(x, tf.placeholder(dtype, [5, 5, channels, 64]))
+    assert y.shape.as_list() == [batch, 12, 12, 64]
+    assert direct == any(op.type == 'Conv2D' for op in graph.get_operations())
