@@ -11,6 +11,8 @@ has in front of it. In order:
 
 What each step gains stands in results/README.md.
 """
+import functools
+
 import cifar10
 import cifar10_input
 import thinet
@@ -82,8 +84,9 @@ class _Networks:
     return tf.get_default_graph().get_tensor_by_name('%s/%s:0' % (network,
                                                                   name))
 
-  def run(self, fetches, step):
-    return self.session.run(fetches, {self.step: step})
+  def run(self, fetches, step, known=None):
+    """The fetches at a step; known: tensor -> value, not computed again."""
+    return self.session.run(fetches, {self.step: step, **(known or {})})
 
   def rows(self, fetches, steps):
     """The fetched matrices of all steps, one below the other."""
@@ -241,6 +244,10 @@ def _convolutions_for_local3(networks, moments):
       for kind in ('weights', 'biases')]) for layer in CONVOLUTIONS]
   wide = len(networks.limited(networks.fit, DESCENT_IMAGES))
 
+  @functools.cache
+  def known(step):   # The original network need not run again.
+    return {wanted: networks.run(wanted, step)}
+
   def steps(number):
     return [networks.fit[(number * wide + i) % len(networks.fit)]
             for i in range(wide)]
@@ -250,7 +257,8 @@ def _convolutions_for_local3(networks, moments):
       networks.change(layer, flat[:-1], flat[-1])
 
   def error(steps):
-    return sum(np.float64(networks.run(squares, step)) for step in steps)
+    return sum(np.float64(networks.run(squares, step, known(step)))
+               for step in steps)
 
   def error_at(weights, number):
     put(weights)
@@ -258,7 +266,8 @@ def _convolutions_for_local3(networks, moments):
 
   def gradient_at(weights, number):
     put(weights)
-    parts = [networks.run(gradients, step) for step in steps(number)]
+    parts = [networks.run(gradients, step, known(step))
+             for step in steps(number)]
     return [sum(_flat(*part[layer]) for part in parts) for layer in (0, 1)]
 
   start = [_flat(networks.slim[layer + '/weights'],
