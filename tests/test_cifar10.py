@@ -78,7 +78,7 @@ def test_constant_logits_are_the_networks_and_leave_no_trace():
 
 # Where the batch is known, conv2 rounds more coarsely, so that a unit close to a
 # kink (a ReLU's, a maximum's) may pass on its gradient or not.
-@pytest.mark.parametrize('batch, tolerance', [(None, 1e-4), (5, 0.1)])
+@pytest.mark.parametrize('batch, tolerance', [(None, 1e-4), (5, 0.3)])
 @pytest.mark.parametrize('width', [16, 64])
 def test_network_and_gradients_equal_the_tutorials_operations(
     width, batch, tolerance):
