@@ -9,8 +9,8 @@ import tensorflow.compat.v1 as tf
 LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
 
 TILE, KERNEL = 6, 5      # Winograd's F(6x6, 5x5).
-# Where polynomials are evaluated, besides infinity: of the sets tried, the one
-# that rounds least.
+# Where polynomials are evaluated, besides infinity; pairs of reciprocals and of
+# opposite signs round little.
 POINTS = [0.0] + [sign * x for x in (0.4, 0.8, 1.25, 2.5) for sign in (1, -1)]
 FEWEST_CHANNELS = 8      # With fewer, tf.nn.conv2d is faster.
 
