@@ -101,7 +101,7 @@ def distorted_inputs(seed, global_step=None):
 
 
 def inputs(eval_data, batch_number):
-  """One batch of central crops, the last one short; see cifar10_input.
+  """One batch of central crops, the last one filled up; see cifar10_input.
 
   Args:
     eval_data: 'test' or 'train_eval'.
@@ -109,7 +109,7 @@ def inputs(eval_data, batch_number):
 
   Returns:
     images: float32 [n, 24, 24, 3], n <= FLAGS.batch_size.
-    labels: int32 [n].
+    labels: int32 [n], -1 where the images have ended.
   """
   return cifar10_input.inputs(eval_data, data_folder(), FLAGS.batch_size,
                               batch_number)

@@ -62,7 +62,7 @@ def eval_once(arrays, examples, eval_data, weights):
     logits = cifar10.inference(images, arrays['conv1/biases'].size)
     hits = tf.stack([tf.reduce_sum(tf.cast(
         tf.nn.in_top_k(logits, labels, k), tf.int64)) for k in (1, 5)] +
-                    [tf.size(labels, out_type=tf.int64)])
+                    [tf.math.count_nonzero(labels >= 0)])
     with tf.Session(config=cifar10.session_config()) as session:
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + suffix]

@@ -324,25 +324,26 @@ def distorted_inputs(data_dir, batch_size, seed, global_step):
 
 
 def inputs(eval_data, data_dir, batch_size, batch_number):
-  """Batch number 0, 1, ... of the images in file order; the last may be short.
+  """Batch number 0, 1, ... of the images in file order; the last is filled up.
 
   Args:
     eval_data: 'test', or 'train_eval' for the training images undistorted.
     data_dir: folder of the six files, checked by verify.
-    batch_size: images in a batch.
-    batch_number: int64 scalar tensor; the batches past the last are empty.
+    batch_size: images in a batch, at most; n is no more than there are images.
+    batch_number: int64 scalar tensor.
 
   Returns:
-    images: float32 [n, 24, 24, 3], n <= batch_size; central crops,
-      standardized.
-    labels: int32 [n].
+    images: float32 [n, 24, 24, 3]; central crops, standardized.
+    labels: int32 [n], -1 where the images have ended and the last is repeated.
   """
   records = read_cifar10(data_files(data_dir, eval_data))
-  examples = tf.constant(records.shape[0].value, tf.int64)
-  start = tf.minimum(batch_number * batch_size, examples)
-  indices = tf.range(start, tf.minimum(start + batch_size, examples))
-  images, labels = images_and_labels(records, indices)
-  return central(images), labels
+  examples = records.shape[0].value
+  batch_size = min(batch_size, examples)
+  indices = batch_number * batch_size + tf.range(batch_size, dtype=tf.int64)
+  images, labels = images_and_labels(records,
+                                     tf.minimum(indices, examples - 1))
+  return central(images), tf.where(indices < examples, labels,
+                                   -tf.ones_like(labels))
 
 
 def central(images):

@@ -48,10 +48,10 @@ def local_response_normalization(x):
 
 
 def convolution(x, kernel):
-  """tf.nn.conv2d(x, kernel, 1, 'SAME'), in a training by Winograd's algorithm.
+  """tf.nn.conv2d(x, kernel, 1, 'SAME'), by Winograd's algorithm where it pays.
 
-  A network that is evaluated (batches of any size), bfloat16 (too coarse for
-  the transforms), few channels, and GPUs (cuDNN has its own) keep tf.nn.conv2d.
+  Batches of unknown size (an exported network's), bfloat16 (too coarse for the
+  transforms), few channels, and GPUs (cuDNN has its own) keep tf.nn.conv2d.
 
   Args:
     x: float [n, size, size, channels].

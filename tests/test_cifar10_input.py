@@ -287,19 +287,24 @@ def test_crops_flips_and_contrast_have_the_tutorials_distribution():
 
 
 @pytest.mark.parametrize('eval_data', ['test', 'train_eval'])
-def test_inputs_are_the_central_crops_and_the_last_batch_is_short(
+def test_inputs_are_the_central_crops_and_the_last_batch_is_filled(
     data_dir, eval_data):
   records = records_of(data_dir, eval_data)
-  last = len(records) // 64
+  last, left = divmod(len(records), 64)
   images, labels = evaluate(lambda: cifar10_input.inputs(
       eval_data, folder_of(data_dir), 64, tf.constant(last, tf.int64)))
-  expected = records[last * 64:]
-  assert np.array_equal(labels, expected[:, 0])
+  expected = records[[last * 64 + min(i, left - 1) for i in range(64)]]
+  assert np.array_equal(labels[:left], expected[:left, 0])
+  assert (labels[left:] == -1).all() and len(labels) == 64
   crops = expected[:, 1:].reshape(-1, 3, 32, 32)[:, :, 4:28, 4:28].astype(float)
   flat = crops.reshape(len(crops), -1)
   crops = (crops - flat.mean(1)[:, None, None, None]) / np.maximum(
       flat.std(1), 1 / np.sqrt(1728))[:, None, None, None]
   np.testing.assert_allclose(images, crops.transpose(0, 2, 3, 1), atol=1e-5)
-  empty = evaluate(lambda: cifar10_input.inputs(
-      eval_data, folder_of(data_dir), 64, tf.constant(last + 1, tf.int64)))
-  assert len(empty[0]) == len(empty[1]) == 0
+
+
+def test_inputs_are_never_more_than_the_images(data_dir):
+  images, labels = evaluate(lambda: cifar10_input.inputs(
+      'test', folder_of(data_dir), 5000, tf.constant(0, tf.int64)))
+  assert np.array_equal(labels, records_of(data_dir, 'test')[:, 0])
+  assert images.shape == (100, 24, 24, 3)
