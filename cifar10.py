@@ -83,12 +83,13 @@ def data_folder():
   return os.path.join(FLAGS.data_dir, cifar10_input.FOLDER)
 
 
-def distorted_inputs(seed, global_step=None):
+def distorted_inputs(seed, global_step=None, parts=1):
   """The training batch of the global step; see cifar10_input.
 
   Args:
     seed: integer.
     global_step: int64 scalar tensor, by default the graph's global step.
+    parts: how many parts of the batch to make side by side.
 
   Returns:
     images: float32 [FLAGS.batch_size, 24, 24, 3].
@@ -97,7 +98,7 @@ def distorted_inputs(seed, global_step=None):
   if global_step is None:
     global_step = tf.train.get_or_create_global_step()
   return cifar10_input.distorted_inputs(data_folder(), FLAGS.batch_size, seed,
-                                        global_step)
+                                        global_step, parts)
 
 
 def inputs(eval_data, batch_number):
@@ -118,9 +119,9 @@ def inputs(eval_data, batch_number):
 # --------------------------------------------------------------- the network
 
 
-def _activation_summary(x, name):
+def _activation_summary(parts, name):
   """Summaries of a layer's activations and of their sparsity."""
-  x = tf.cast(x, tf.float32)
+  x = tf.cast(tf.concat(parts, 0), tf.float32)
   tf.summary.histogram(name + '/activations', x, collections=['histograms'])
   tf.summary.scalar(name + '/sparsity', tf.nn.zero_fraction(x),
                     collections=['histograms'])
@@ -144,48 +145,67 @@ def _pool(x):
   return tf.nn.max_pool2d(x, 3, 2, 'SAME')
 
 
-def _convolution(x, name, channels, bias, pooled):
+def _convolution(parts, name, channels, bias, pooled):
   """5x5 convolution with bias and ReLU; then max-pooled, if asked."""
+  dtype, depth = parts[0].dtype, parts[0].shape[-1].value
+  activations, results = [], []
   with tf.variable_scope(name):
     kernel = _variable_with_weight_decay(
-        'weights', [5, 5, x.shape[-1].value, channels], stddev=5e-2, wd=0.0)
+        'weights', [5, 5, depth, channels], stddev=5e-2, wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
-    kernel, biases = tf.cast(kernel, x.dtype), tf.cast(biases, x.dtype)
-    products = operations.convolution(x, kernel)
-    activation = tf.nn.relu(tf.nn.bias_add(products, biases))
-    if pooled:
-      # Max commutes with a per-channel bias and with ReLU, so pooling first is
-      # the same function on a quarter of the pixels.
-      products = _pool(products)
-    pre_activation = tf.nn.bias_add(products, biases, name='pre_activation')
-    result = tf.nn.relu(pre_activation, name=name)
-  _activation_summary(activation, name)   # Costs nothing until it is written.
-  return result
+    for x in parts:   # Cast for each, so that gradients add up in float32.
+      bias = tf.cast(biases, dtype)
+      products = operations.convolution(x, tf.cast(kernel, dtype))
+      activations.append(tf.nn.relu(tf.nn.bias_add(products, bias)))
+      if pooled:
+        # Max commutes with a per-channel bias and with ReLU, so pooling first
+        # is the same function on a quarter of the pixels.
+        products = _pool(products)
+      pre_activation = tf.nn.bias_add(products, bias, name='pre_activation')
+      results.append(tf.nn.relu(pre_activation, name=name))
+  _activation_summary(activations, name)   # Costs nothing until it is written.
+  return results
 
 
-def _dense(x, name, units, stddev, wd, bias, activation):
+def _dense(parts, name, units, stddev, wd, bias, activation):
   """Fully connected layer; without activation it gives the logits."""
+  dtype, depth = parts[0].dtype, parts[0].shape[-1].value
+  results = []
   with tf.variable_scope(name):
-    weights = _variable_with_weight_decay(
-        'weights', [x.shape[-1].value, units], stddev=stddev, wd=wd)
+    weights = _variable_with_weight_decay('weights', [depth, units],
+                                          stddev=stddev, wd=wd)
     biases = _variable('biases', [units], tf.constant_initializer(bias))
-    y = tf.nn.bias_add(tf.matmul(x, tf.cast(weights, x.dtype)),
-                       tf.cast(biases, x.dtype), name='pre_activation')
-    if activation:
-      y = tf.nn.relu(y, name=name)
-  _activation_summary(y, name)
-  return y
+    for x in parts:
+      y = tf.nn.bias_add(tf.matmul(x, tf.cast(weights, dtype)),
+                         tf.cast(biases, dtype), name='pre_activation')
+      results.append(tf.nn.relu(y, name=name) if activation else y)
+  _activation_summary(results, name)
+  return results
 
 
-def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
+def batch_parts():
+  """In how many parts to compute a batch: two, on two cores or more.
+
+  Each part then has half of the cores for itself, and its operations wait for
+  those of the other only where the gradients meet, not, as when every operation
+  is spread over all cores, at the end of each. A GPU gets the whole.
+  """
+  alone = operations.on_gpu() or operations.cores() < 2 or FLAGS.batch_size < 2
+  return 1 if alone else 2
+
+
+def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32',
+              parts=1):
   """Builds the network.
 
   Args:
     images: float32 [n, 24, 24, 3] from distorted_inputs or inputs; n may be
-      unknown.
+      unknown where parts is 1.
     conv1_channels: width of the first layer.
     precision: 'float32', or 'bfloat16' for the operands of convolutions and
       matrix products; weights and normalization are float32 in both.
+    parts: how many parts of the batch to compute side by side, on the same
+      weights; changes nothing but the rounding of gradients.
 
   Returns:
     float32 [n, 10]: logits.
@@ -195,17 +215,27 @@ def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   def normalized(x):
     return operations.local_response_normalization(tf.cast(x, tf.float32))
 
-  pool1 = _convolution(tf.cast(images, dtype), 'conv1', conv1_channels, 0.0,
-                       pooled=True)
-  norm1 = tf.identity(normalized(pool1), name='norm1')
-  conv2 = _convolution(tf.cast(norm1, dtype), 'conv2', 64, 0.1, pooled=False)
-  pool2 = tf.identity(_pool(normalized(conv2)), name='pool2')
-  flat = tf.cast(tf.reshape(pool2, [-1, 6 * 6 * 64]), dtype)
-  local3 = _dense(flat, 'local3', 384, 0.04, WEIGHT_DECAY, 0.1, True)
+  def flat(x):
+    return tf.cast(tf.reshape(x, [-1, 6 * 6 * 64]), dtype)
+
+  images = tf.cast(images, dtype)
+  if parts > 1:
+    n = images.shape[0].value
+    images = tf.split(images, [n * (i + 1) // parts - n * i // parts
+                               for i in range(parts)])
+  else:
+    images = [images]
+  pool1 = _convolution(images, 'conv1', conv1_channels, 0.0, pooled=True)
+  norm1 = [tf.identity(normalized(x), name='norm1') for x in pool1]
+  conv2 = _convolution([tf.cast(x, dtype) for x in norm1], 'conv2', 64, 0.1,
+                       pooled=False)
+  pool2 = [tf.identity(_pool(normalized(x)), name='pool2') for x in conv2]
+  local3 = _dense([flat(x) for x in pool2], 'local3', 384, 0.04, WEIGHT_DECAY,
+                  0.1, True)
   local4 = _dense(local3, 'local4', 192, 0.04, WEIGHT_DECAY, 0.1, True)
   logits = _dense(local4, 'softmax_linear', NUM_CLASSES, 1 / 192.0, 0.0, 0.0,
                   False)
-  return tf.cast(logits, tf.float32)
+  return tf.cast(tf.concat(logits, 0), tf.float32)
 
 
 def weight_shapes(conv1_channels):
@@ -340,20 +370,20 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
                                            use_nesterov=True)
   else:
     optimizer = tf.train.GradientDescentOptimizer(learning_rate)
-  gradients = optimizer.compute_gradients(total_loss)
-  apply_gradients = optimizer.apply_gradients(gradients, global_step)
-  for gradient, var in gradients:
+  next_step = tf.identity(global_step) + 1
+  averages = tf.train.ExponentialMovingAverage(average_decay, next_step)
+  updates = [_add_loss_summaries(total_loss)]
+  for gradient, var in optimizer.compute_gradients(total_loss):
     tf.summary.histogram(var.op.name + '/values', var,
                          collections=['histograms'])
     tf.summary.histogram(var.op.name + '/gradients', gradient,
                          collections=['histograms'])
-  averages = tf.train.ExponentialMovingAverage(average_decay, global_step)
-  # After the weights: else the average lags a step, or races with the update.
-  with tf.control_dependencies([apply_gradients]):
-    update_averages = averages.apply(tf.trainable_variables())
-  with tf.control_dependencies([update_averages,
-                                _add_loss_summaries(total_loss)]):
-    return tf.no_op(name='train')
+    # After its weights: else the average lags a step, or races with the update.
+    # But not after all weights: the others' gradients may not be there yet.
+    with tf.control_dependencies([optimizer.apply_gradients([(gradient, var)])]):
+      updates.append(averages.apply([var]))
+  with tf.control_dependencies(updates):
+    return tf.group(global_step.assign(next_step), name='train')
 
 
 # ------------------------------------------------------------ for all scripts
@@ -370,10 +400,16 @@ def assign(session, values):
               {var.initial_value: value for var, value in values.items()})
 
 
-def session_config():
-  """Uses a GPU where there is one, as much of its memory as needed."""
-  return tf.ConfigProto(allow_soft_placement=True,
-                        gpu_options=tf.GPUOptions(allow_growth=True))
+def session_config(parts=1):
+  """Uses a GPU where there is one, as much of its memory as needed.
+
+  Args:
+    parts: of a batch, which share the cores.
+  """
+  return tf.ConfigProto(
+      allow_soft_placement=True,
+      intra_op_parallelism_threads=operations.cores() // parts,
+      gpu_options=tf.GPUOptions(allow_growth=True))
 
 
 def run(main):

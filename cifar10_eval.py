@@ -59,11 +59,13 @@ def eval_once(arrays, examples, eval_data, weights):
   with tf.Graph().as_default():
     batch = tf.placeholder(tf.int64, [])
     images, labels = cifar10.inputs(eval_data, batch)
-    logits = cifar10.inference(images, arrays['conv1/biases'].size)
+    parts = cifar10.batch_parts()
+    logits = cifar10.inference(images, arrays['conv1/biases'].size,
+                               parts=parts)
     hits = tf.stack([tf.reduce_sum(tf.cast(
         tf.nn.in_top_k(logits, labels, k), tf.int64)) for k in (1, 5)] +
                     [tf.math.count_nonzero(labels >= 0)])
-    with tf.Session(config=cifar10.session_config()) as session:
+    with tf.Session(config=cifar10.session_config(parts)) as session:
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + suffix]
                                for var in tf.trainable_variables()})

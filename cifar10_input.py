@@ -257,24 +257,37 @@ def shuffled_indices(positions, examples, seed):
       max_index=tf.fill(tf.shape(epochs), tf.constant(examples - 1, tf.int64)))
 
 
-def distort(images, seed, step):
+def distortion_draws(count, seed, step):
+  """The random numbers of a batch's distortions: (seed, step) determines them.
+
+  Args:
+    count: images in the batch.
+    seed: integer.
+    step: int64 scalar.
+
+  Returns:
+    float32 [5, count], each 0 <= draw < 1: row and column of the crop, flip,
+    brightness, contrast.
+  """
+  return tf.random.stateless_uniform(
+      [5, count], seed=tf.stack([tf.constant(seed, tf.int64), step]))
+
+
+def distort(images, draws):
   """The tutorial's distortions, in its order, on a whole batch.
 
-  Random crop, left-right flip, brightness, contrast and standardization; each
-  image draws its own numbers. As in the tutorial, nothing is clipped, so the
-  standardization undoes the brightness up to rounding.
+  Random crop, left-right flip, brightness, contrast and standardization. As in
+  the tutorial, nothing is clipped, so the standardization undoes the brightness
+  up to rounding.
 
   Args:
     images: uint8 [n, 32, 32, 3].
-    seed: integer.
-    step: int64 scalar; (seed, step) determines every number drawn.
+    draws: float32 [5, n], as from distortion_draws.
 
   Returns:
     float32 [n, 24, 24, 3], mean 0 and variance 1 for each image.
   """
   size, count = IMAGE_SIZE, tf.shape(images)[0]
-  draws = tf.random.stateless_uniform(
-      [5, count], seed=tf.stack([tf.constant(seed, tf.int64), step]))
   offsets = tf.cast(draws[:2] * (RECORD_SIDE - size + 1), tf.int32)
   rows = offsets[0][:, tf.newaxis] + tf.range(size)
   columns = offsets[1][:, tf.newaxis] + tf.range(size)
@@ -298,7 +311,7 @@ def distort(images, seed, step):
   return tf.reshape(crops, [-1, size, size, 3])
 
 
-def distorted_inputs(data_dir, batch_size, seed, global_step):
+def distorted_inputs(data_dir, batch_size, seed, global_step, parts=1):
   """The training batch of a step: a pure function of (seed, global_step).
 
   Args:
@@ -306,6 +319,7 @@ def distorted_inputs(data_dir, batch_size, seed, global_step):
     batch_size: images in a batch.
     seed: integer.
     global_step: int64 scalar tensor.
+    parts: how many parts of the batch to make side by side; changes nothing.
 
   Returns:
     images: float32 [batch_size, 24, 24, 3].
@@ -314,10 +328,15 @@ def distorted_inputs(data_dir, batch_size, seed, global_step):
   records = read_cifar10(data_files(data_dir, 'train_eval'))
   examples = records.shape[0].value
   step = tf.cast(global_step, tf.int64)
-  positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-  images, labels = images_and_labels(
-      records, shuffled_indices(positions, examples, seed))
-  images = distort(images, seed, step)
+  draws = distortion_draws(batch_size, seed, step)
+  made = []
+  for number in range(parts):
+    start, end = (batch_size * i // parts for i in (number, number + 1))
+    positions = step * batch_size + tf.range(start, end, dtype=tf.int64)
+    images, labels = images_and_labels(
+        records, shuffled_indices(positions, examples, seed))
+    made.append((distort(images, draws[:, start:end]), labels))
+  images, labels = (tf.concat(each, 0) for each in zip(*made))
   images.set_shape([batch_size, None, None, None])
   tf.summary.image('images', images)
   return images, labels

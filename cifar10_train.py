@@ -267,8 +267,9 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
   with tf.Graph().as_default():
     tf.set_random_seed(FLAGS.seed)
     global_step = tf.train.get_or_create_global_step()
-    images, labels = cifar10.distorted_inputs(FLAGS.seed)
-    logits = cifar10.inference(images, conv1_channels, FLAGS.precision)
+    parts = cifar10.batch_parts()
+    images, labels = cifar10.distorted_inputs(FLAGS.seed, parts=parts)
+    logits = cifar10.inference(images, conv1_channels, FLAGS.precision, parts)
     teacher = (cifar10.constant_logits(images, teacher_weights)
                if teacher_weights else None)
     loss = cifar10.loss(logits, labels, plan.label_smoothing, teacher)
@@ -299,7 +300,7 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
     record_run(settings)
     scaffold = tf.train.Scaffold(init_fn=initialize, saver=saver)
     with tf.train.MonitoredTrainingSession(
-        scaffold=scaffold, hooks=hooks, config=cifar10.session_config(),
+        scaffold=scaffold, hooks=hooks, config=cifar10.session_config(parts),
         save_checkpoint_steps=None, save_checkpoint_secs=None,
         save_summaries_steps=None, save_summaries_secs=None,
         log_step_count_steps=None) as session:

@@ -3,6 +3,8 @@
 benchmarks/README.md has what each gains; tests/test_operations.py holds each to
 the operation that it replaces, in value and gradient.
 """
+import os
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -13,6 +15,17 @@ TILE, KERNEL = 6, 5      # Winograd's F(6x6, 5x5).
 # opposite signs round little.
 POINTS = [0.0] + [sign * x for x in (0.4, 0.8, 1.25, 2.5) for sign in (1, -1)]
 FEWEST_CHANNELS = 8      # With fewer, tf.nn.conv2d is faster.
+
+
+def on_gpu():
+  """Whether TensorFlow sees a GPU."""
+  return bool(tf.config.list_physical_devices('GPU'))
+
+
+def cores():
+  """How many processor cores this process may use."""
+  return (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
+          else os.cpu_count() or 1)
 
 
 @tf.custom_gradient
@@ -62,8 +75,7 @@ def convolution(x, kernel):
   """
   known = x.shape.is_fully_defined() and x.shape[1].value % TILE == 0
   if (known and x.dtype != tf.bfloat16 and
-      x.shape[-1].value >= FEWEST_CHANNELS and
-      not tf.config.list_physical_devices('GPU')):
+      x.shape[-1].value >= FEWEST_CHANNELS and not on_gpu()):
     return winograd_convolution(x, kernel)
   return tf.nn.conv2d(x, kernel, 1, 'SAME')
 

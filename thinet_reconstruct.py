@@ -57,7 +57,9 @@ class _Networks:
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
             positions, records.shape[0].value, seed))
-    self.images = images = cifar10_input.distort(images, seed, self.step)
+    self.images = images = cifar10_input.distort(
+        images, cifar10_input.distortion_draws(self.batch_size, seed,
+                                               self.step))
     for name, weights in (('original', original), ('slim', slim)):
       with tf.variable_scope(name):
         cifar10.inference(images, weights['conv1/biases'].size)

@@ -2,12 +2,13 @@
 
   python benchmarks/training.py --data_dir=data [--json]
 
-In one process, interleaved, medians of 40 steps after 5 of warm-up: our step at
-several widths, precisions and batch sizes, with its real input pipeline; the
-pipeline alone; a 4096x4096 float32 matrix product; the same network in PyTorch
-(eager, channels last, no input pipeline; left out where torch is absent); and
-the tutorial written literally (benchmarks/tutorial.py; the mean of 100 steps,
-one of which writes summaries).
+Interleaved, medians of 40 steps after 5 of warm-up: our step at several widths,
+precisions and batch sizes, with its real input pipeline; the pipeline alone; a
+4096x4096 float32 matrix product; the same network in PyTorch (eager, channels last,
+no input pipeline; left out where torch is absent); and the tutorial written
+literally (benchmarks/tutorial.py; the mean of 100 steps, one of which writes
+summaries). Each has a process of its own, since TensorFlow's threads, which ours
+shares out among the parts of a batch, are those of the process.
 
 With --json: one object with the times and the ratios
   float32_fraction_of_matmul_width64, float32_fraction_of_matmul_width8: the
@@ -16,11 +17,14 @@ With --json: one object with the times and the ratios
   bfloat16_speedup_width64, input_share_width64, speedup_vs_pytorch_width64,
   speedup_vs_literal_tutorial_width64.
 """
+import concurrent.futures
 import datetime
+import functools
+import importlib.util
 import json
+import multiprocessing
 import os
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -59,10 +63,12 @@ def our_step(width, precision='float32', batch_size=128):
   with tf.Graph().as_default():
     FLAGS.batch_size = batch_size
     global_step = tf.train.get_or_create_global_step()
-    images, labels = cifar10.distorted_inputs(0)
-    loss = cifar10.loss(cifar10.inference(images, width, precision), labels)
+    parts = cifar10.batch_parts()
+    images, labels = cifar10.distorted_inputs(0, parts=parts)
+    logits = cifar10.inference(images, width, precision, parts)
+    loss = cifar10.loss(logits, labels)
     train_op = cifar10.train(loss, global_step)
-    session = tf.Session(config=cifar10.session_config())
+    session = tf.Session(config=cifar10.session_config(parts))
     session.run([tf.global_variables_initializer(),
                  tf.local_variables_initializer()])
     return (lambda: session.run([train_op, loss]),
@@ -79,11 +85,8 @@ def matrix_product():
 
 
 def pytorch_step(width, batch_size=128):
-  """The same network and update in PyTorch, or None where it is absent."""
-  try:
-    import torch
-  except ImportError:
-    return None
+  """The same network and update in PyTorch."""
+  import torch
   nn, functional = torch.nn, torch.nn.functional
   class Network(nn.Module):
     def __init__(self):
@@ -134,49 +137,97 @@ def processor():
   return '%s, %d cores' % (name, os.cpu_count())
 
 
+class Process:
+  """A process that times what a function of its own makes.
+
+  Args:
+    make: called there, without arguments; gives a dict, name -> function, or the
+      function alone.
+  """
+
+  def __init__(self, make):
+    self._pool = concurrent.futures.ProcessPoolExecutor(
+        1, multiprocessing.get_context('spawn'), _begin,
+        (make, FLAGS.data_dir))
+
+  def close(self):
+    self._pool.shutdown()
+
+  def seconds(self, name=None, repeats=1):
+    """Seconds that the named function, called so often, takes each time."""
+    return self._pool.submit(_timed, name, repeats).result()
+
+
+def _begin(make, data_dir):
+  global _made
+  FLAGS(['benchmark', '--data_dir=' + data_dir])
+  _made = make()
+
+
+def _timed(name, repeats):
+  run = _made[name] if name else _made
+  start = time.perf_counter()
+  for _ in range(repeats):
+    run()
+  return (time.perf_counter() - start) / repeats
+
+
+def interleaved(runs):
+  """Medians of STEPS steps each, in turn, after those of warm-up.
+
+  Args:
+    runs: key -> (Process, name).
+
+  Returns:
+    key -> seconds.
+  """
+  found = {key: [] for key in runs}
+  for _ in range(WARM_UP + STEPS):
+    for key, (process, name) in runs.items():
+      found[key].append(process.seconds(name))
+  return {key: float(np.median(times[WARM_UP:]))
+          for key, times in found.items()}
+
+
+def our_steps():
+  """What is measured of this suite: name -> function."""
+  runs = {}
+  for width in WIDTHS:
+    for precision in ('float32', 'bfloat16'):
+      runs[width, precision], runs['input'] = our_step(width, precision)
+  for batch_size in BATCHES:
+    runs['batch', batch_size], _ = our_step(64, 'float32', batch_size)
+  return runs
+
+
+def tutorial_step():
+  folder = tempfile.mkdtemp()
+  session, train_op = tutorial.session_and_step(FLAGS.data_dir, folder, 128, 64)
+  return lambda: session.run(train_op)
+
+
 def main(argv=None):
   del argv
   cifar10.maybe_download_and_extract()
-  runs = {'matrix product': matrix_product()}
-  for width in WIDTHS:
-    for precision in ('float32', 'bfloat16'):
-      runs[width, precision], inputs = our_step(width, precision)
-  runs['input'] = inputs
-  for batch_size in BATCHES:
-    runs['batch', batch_size], _ = our_step(64, 'float32', batch_size)
-  FLAGS.batch_size = 128
-  torch_step = pytorch_step(64)
-  if torch_step:
-    runs['pytorch'] = torch_step
+  ours = Process(our_steps)
+  names = [(width, precision) for width in WIDTHS
+           for precision in ('float32', 'bfloat16')]
+  names += ['input'] + [('batch', size) for size in BATCHES]
+  runs = {name: (ours, name) for name in names}
+  runs['matrix product'] = Process(matrix_product), None
+  torch_there = importlib.util.find_spec('torch') is not None
+  if torch_there:
+    runs['pytorch'] = Process(functools.partial(pytorch_step, 64)), None
   else:
     print('PyTorch is not installed; its column is left out.', file=sys.stderr)
-  seconds = {name: [] for name in runs}
-  for number in range(WARM_UP + STEPS):
-    for name, run in runs.items():
-      start = time.perf_counter()
-      run()
-      if number >= WARM_UP:
-        seconds[name].append(time.perf_counter() - start)
-  seconds = {name: float(np.median(times)) for name, times in seconds.items()}
-  memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+  seconds = interleaved(runs)
 
   # The tutorial last: its threads read ahead whenever they can.
-  with tempfile.TemporaryDirectory() as folder:
-    session, train_op = tutorial.session_and_step(
-        FLAGS.data_dir, folder, 128, 64)
-    ours = runs[64, 'float32']
-    totals = {'tutorial': 0.0, 'ours beside it': 0.0}
-    with session:
-      for _ in range(2 * WARM_UP):
-        session.run(train_op)
-      start = time.perf_counter()
-      for _ in range(100):
-        session.run(train_op)
-      totals['tutorial'] = (time.perf_counter() - start) / 100
-    start = time.perf_counter()
-    for _ in range(100):
-      ours()
-    totals['ours beside it'] = (time.perf_counter() - start) / 100
+  literal = Process(tutorial_step)
+  literal.seconds(repeats=2 * WARM_UP)
+  totals = {'tutorial': literal.seconds(repeats=100)}
+  literal.close()
+  totals['ours beside it'] = ours.seconds((64, 'float32'), repeats=100)
 
   rate = 2 * MATRIX**3 / seconds['matrix product']
   result = {
@@ -200,10 +251,9 @@ def main(argv=None):
       'milliseconds_input': round(1e3 * seconds['input'], 2),
       'milliseconds_tutorial': round(1e3 * totals['tutorial'], 2),
       'matmul_gflops': round(rate / 1e9, 1),
-      'peak_rss_gib_of_this_benchmark': round(memory, 2),
       'steps': STEPS, 'date': datetime.date.today().isoformat(),
       'machine': processor()})
-  if torch_step:
+  if torch_there:
     result['milliseconds_pytorch'] = round(1e3 * seconds['pytorch'], 2)
     result['speedup_vs_pytorch_width64'] = (
         seconds['pytorch'] / seconds[64, 'float32'])

@@ -2,13 +2,14 @@
 
   python benchmarks/variants.py --data_dir=data
 
-In one process, interleaved, medians of 40 steps after 5 of warm-up, float32 at
-widths 64 and 8 with the real input pipeline.
+Interleaved, medians of 40 steps after 5 of warm-up, float32 at widths 64 and 8 with
+the real input pipeline; a process for those that compute a batch in two parts, one
+for the whole.
 """
 import contextlib
+import functools
 import os
 import sys
-import time
 from unittest import mock
 
 sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
@@ -18,12 +19,12 @@ import cifar10
 import operations
 import training
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 FLAGS = cifar10.FLAGS
 tf.app.flags.declare_key_flag('data_dir')
 
+WIDTHS = (64, 8)
 OUR_CONVOLUTION = cifar10._convolution
 
 
@@ -35,9 +36,9 @@ def lrn_of_tensorflow(x):
   return tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)
 
 
-def pool_last(x, name, channels, bias, pooled):
-  y = OUR_CONVOLUTION(x, name, channels, bias, False)
-  return cifar10._pool(y) if pooled else y
+def pool_last(parts, name, channels, bias, pooled):
+  parts = OUR_CONVOLUTION(parts, name, channels, bias, False)
+  return [cifar10._pool(y) for y in parts] if pooled else parts
 
 
 class FusedAverage(tf.train.ExponentialMovingAverage):
@@ -70,30 +71,37 @@ VARIANTS = {
                                               pool_last),
     'fused update of the averages': patch(
         tf.train, 'ExponentialMovingAverage', FusedAverage),
-    'operations one after another': patch(
-        cifar10, 'session_config', lambda: tf.ConfigProto(
+}
+WHOLE = {
+    'the batch as a whole': contextlib.nullcontext,
+    'as a whole, operations one after another': patch(
+        cifar10, 'session_config', lambda parts: tf.ConfigProto(
             inter_op_parallelism_threads=1, use_per_session_threads=True)),
 }
+
+
+def steps(parts):
+  """(width, variant) -> function that runs a step, in one or in two parts."""
+  runs = {}
+  for width in WIDTHS:
+    for name, change in (VARIANTS if parts > 1 else WHOLE).items():
+      with change(), mock.patch.object(cifar10, 'batch_parts', lambda: parts):
+        runs[width, name], _ = training.our_step(width)
+  return runs
 
 
 def main(argv=None):
   del argv
   cifar10.maybe_download_and_extract()
   runs = {}
-  for width in (64, 8):
-    for name, change in VARIANTS.items():
-      with change():
-        runs[width, name], _ = training.our_step(width)
-  seconds = {key: [] for key in runs}
-  for number in range(training.WARM_UP + training.STEPS):
-    for key, run in runs.items():
-      start = time.perf_counter()
-      run()
-      if number >= training.WARM_UP:
-        seconds[key].append(time.perf_counter() - start)
+  for parts, names in ((2, VARIANTS), (1, WHOLE)):
+    process = training.Process(functools.partial(steps, parts))
+    runs.update({(width, name): (process, (width, name))
+                 for width in WIDTHS for name in names})
+  seconds = training.interleaved(runs)
   print('%s, %d steps' % (training.processor(), training.STEPS))
-  for (width, name), times in seconds.items():
-    print('width %2d: %6.2f ms  %s' % (width, 1e3 * np.median(times), name))
+  for width, name in sorted(runs, key=lambda key: -key[0]):
+    print('width %2d: %6.2f ms  %s' % (width, 1e3 * seconds[width, name], name))
   return 0
 
 

@@ -114,6 +114,30 @@ def test_network_and_gradients_equal_the_tutorials_operations(
       assert error < (tolerance if number else 1e-4)   # The logits come first.
 
 
+@pytest.mark.parametrize('precision, tolerance', [('float32', 1e-5),
+                                                  ('bfloat16', 0.1)])
+def test_parts_of_a_batch_are_the_batch(precision, tolerance):
+  """Logits, loss and gradients, of a batch that does not split evenly."""
+  generator = np.random.default_rng(0)
+  x = generator.normal(size=[7, 24, 24, 3]).astype(np.float32)
+  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
+             for name, shape in cifar10.weight_shapes(8).items()}
+  found = []
+  for parts in (1, 2):
+    with tf.Graph().as_default(), tf.Session() as session:
+      logits = cifar10.inference(tf.constant(x), 8, precision, parts)
+      loss = cifar10.loss(logits, tf.range(7))
+      assert len(tf.trainable_variables()) == 10
+      assert len(tf.get_collection('histograms')) == 10
+      cifar10.assign(session, {var: weights[var.op.name]
+                               for var in tf.trainable_variables()})
+      found.append(session.run([logits, loss] + tf.gradients(
+          loss, tf.trainable_variables())))
+  for whole, halves in zip(*found):
+    assert (np.linalg.norm(halves - whole) <
+            tolerance * np.linalg.norm(whole))
+
+
 def test_any_batch_size():
   with tf.Graph().as_default(), tf.Session() as session:
     images = tf.placeholder(tf.float32, [None, 24, 24, 3])

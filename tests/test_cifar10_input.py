@@ -213,12 +213,12 @@ def test_every_image_once_in_every_epoch():
 
 
 def test_batch_is_a_function_of_seed_and_step(data_dir):
-  def batch(seed, step):
+  def batch(seed, step, parts=1):
     return evaluate(lambda: cifar10_input.distorted_inputs(
-        folder_of(data_dir), 128, seed, tf.constant(step, tf.int64)))
+        folder_of(data_dir), 129, seed, tf.constant(step, tf.int64), parts))
   images, labels = batch(1, 3)
-  again, labels_again = batch(1, 3)
-  assert images.shape == (128, 24, 24, 3) and labels.dtype == np.int32
+  again, labels_again = batch(1, 3, parts=2)   # In parts, it is the same.
+  assert images.shape == (129, 24, 24, 3) and labels.dtype == np.int32
   assert images.tobytes() == again.tobytes()
   assert labels.tobytes() == labels_again.tobytes()
   assert not np.array_equal(batch(2, 3)[1], labels)
@@ -240,8 +240,8 @@ def test_distortions_equal_the_tutorials_operations_image_by_image(data_dir):
     crop = tf.image.adjust_contrast(crop, 0.2 + 1.6 * draw[4])
     return tf.image.per_image_standardization(crop)
   ours, theirs = evaluate(lambda: (
-      cifar10_input.distort(tf.constant(raw), seed,
-                            tf.constant(step, tf.int64)),
+      cifar10_input.distort(tf.constant(raw), cifar10_input.distortion_draws(
+          16, seed, tf.constant(step, tf.int64))),
       tf.stack([one(image, draw) for image, draw in zip(raw, draws.T)])))
   np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
@@ -258,8 +258,8 @@ def test_crops_flips_and_contrast_have_the_tutorials_distribution():
   image = np.clip(generator.normal([60, 120, 190], 20, [32, 32, 3]), 0,
                   255).astype(np.uint8)
   crops = evaluate(lambda: cifar10_input.distort(
-      tf.constant(np.broadcast_to(image, (4500, 32, 32, 3))), 0,
-      tf.constant(0, tf.int64)))
+      tf.constant(np.broadcast_to(image, (4500, 32, 32, 3))),
+      cifar10_input.distortion_draws(4500, 0, tf.constant(0, tf.int64))))
   windows = np.array([image[i:i + 24, j:j + 24][:, ::1 - 2 * flip]
                       for i in range(9) for j in range(9) for flip in (0, 1)],
                      float)
