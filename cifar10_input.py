@@ -230,8 +230,9 @@ def images_and_labels(records, indices):
   """Gathers records as uint8 images [n, 32, 32, 3] and int32 labels [n]."""
   batch = tf.gather(records, indices)
   labels = tf.cast(batch[:, 0], tf.int32)
-  planes = tf.reshape(batch[:, 1:], [-1, 3, RECORD_SIDE, RECORD_SIDE])
-  return tf.transpose(planes, [0, 2, 3, 1]), labels
+  planes = tf.reshape(batch[:, 1:], [-1, 3, RECORD_SIDE * RECORD_SIDE])
+  return tf.reshape(tf.transpose(planes, [0, 2, 1]),
+                    [-1, RECORD_SIDE, RECORD_SIDE, 3]), labels
 
 
 def shuffled_indices(positions, examples, seed):
@@ -303,10 +304,12 @@ def distort(images, draws):
   def per_image(values):
     return values[:, tf.newaxis, tf.newaxis, tf.newaxis]
 
-  crops += per_image((2 * draws[3] - 1) * MAX_BRIGHTNESS_DELTA)
+  brightness = per_image((2 * draws[3] - 1) * MAX_BRIGHTNESS_DELTA)
   low, high = CONTRAST_RANGE
+  contrast = per_image(low + (high - low) * draws[4])
+  # Brightness moves the means alone, about which contrast stretches.
   means = tf.reduce_mean(crops, [1, 2], keepdims=True)
-  crops = (crops - means) * per_image(low + (high - low) * draws[4]) + means
+  crops = (crops - means) * contrast + (means + brightness)
   crops = tf.image.per_image_standardization(crops)
   return tf.reshape(crops, [-1, size, size, 3])
 
