@@ -154,14 +154,14 @@ def _convolution(parts, name, channels, bias, pooled):
         'weights', [5, 5, depth, channels], stddev=5e-2, wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
     for x in parts:   # Cast for each, so that gradients add up in float32.
-      bias = tf.cast(biases, dtype)
+      shift = tf.cast(biases, dtype)
       products = operations.convolution(x, tf.cast(kernel, dtype))
-      activations.append(tf.nn.relu(tf.nn.bias_add(products, bias)))
+      activations.append(tf.nn.relu(tf.nn.bias_add(products, shift)))
       if pooled:
         # Max commutes with a per-channel bias and with ReLU, so pooling first
         # is the same function on a quarter of the pixels.
         products = _pool(products)
-      pre_activation = tf.nn.bias_add(products, bias, name='pre_activation')
+      pre_activation = tf.nn.bias_add(products, shift, name='pre_activation')
       results.append(tf.nn.relu(pre_activation, name=name))
   _activation_summary(activations, name)   # Costs nothing until it is written.
   return results
@@ -218,13 +218,11 @@ def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32',
   def flat(x):
     return tf.cast(tf.reshape(x, [-1, 6 * 6 * 64]), dtype)
 
-  images = tf.cast(images, dtype)
+  sizes = 1
   if parts > 1:
     n = images.shape[0].value
-    images = tf.split(images, [n * (i + 1) // parts - n * i // parts
-                               for i in range(parts)])
-  else:
-    images = [images]
+    sizes = [n * (i + 1) // parts - n * i // parts for i in range(parts)]
+  images = tf.split(tf.cast(images, dtype), sizes)
   pool1 = _convolution(images, 'conv1', conv1_channels, 0.0, pooled=True)
   norm1 = [tf.identity(normalized(x), name='norm1') for x in pool1]
   conv2 = _convolution([tf.cast(x, dtype) for x in norm1], 'conv2', 64, 0.1,
@@ -262,12 +260,13 @@ def cost(conv1_channels):
   return multiply_adds, parameters
 
 
-def constant_logits(images, weights):
+def constant_logits(images, weights, parts=1):
   """The logits of a network whose weights are constants: a teacher's.
 
   Args:
     images: float32 [n, 24, 24, 3].
     weights: name -> array, for the names of weight_shapes.
+    parts: as for inference.
 
   Returns:
     float32 [n, 10].
@@ -276,8 +275,8 @@ def constant_logits(images, weights):
     source = tf.placeholder(images.dtype, images.shape, 'images')
     with tf.variable_scope('', custom_getter=lambda getter, name, *_, **__:
                            tf.constant(weights[name])):
-      tf.identity(inference(source, weights['conv1/biases'].size),
-                  name='logits')
+      tf.identity(inference(source, weights['conv1/biases'].size,
+                            parts=parts), name='logits')
   return tf.stop_gradient(tf.import_graph_def(
       graph.as_graph_def(), {'images:0': images}, ['logits:0'], 'teacher')[0])
 

@@ -270,7 +270,7 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
     parts = cifar10.batch_parts()
     images, labels = cifar10.distorted_inputs(FLAGS.seed, parts=parts)
     logits = cifar10.inference(images, conv1_channels, FLAGS.precision, parts)
-    teacher = (cifar10.constant_logits(images, teacher_weights)
+    teacher = (cifar10.constant_logits(images, teacher_weights, parts)
                if teacher_weights else None)
     loss = cifar10.loss(logits, labels, plan.label_smoothing, teacher)
     summaries.add_curves(conv1_channels, logits, labels)
