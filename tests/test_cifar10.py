@@ -1,6 +1,7 @@
 """The network against counts by hand and TensorFlow's own operations."""
 import cifar10
 import numpy as np
+import operations
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -136,6 +137,19 @@ def test_parts_of_a_batch_are_the_batch(precision, tolerance):
   for whole, halves in zip(*found):
     assert (np.linalg.norm(halves - whole) <
             tolerance * np.linalg.norm(whole))
+
+
+@pytest.mark.parametrize('cores, gpu, batch_size, parts, threads', [
+    (1, False, 128, 1, 1), (2, False, 128, 2, 1), (5, False, 128, 2, 2),
+    (2, False, 1, 1, 2), (8, True, 128, 1, 8)])
+def test_parts_share_the_cores(monkeypatch, flags, cores, gpu, batch_size,
+                               parts, threads):
+  monkeypatch.setattr(operations, 'cores', lambda: cores)
+  monkeypatch.setattr(operations, 'on_gpu', lambda: gpu)
+  flags(batch_size=batch_size)
+  assert cifar10.batch_parts() == parts
+  config = cifar10.session_config(parts)
+  assert config.intra_op_parallelism_threads == threads
 
 
 def test_any_batch_size():
