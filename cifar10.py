@@ -121,7 +121,7 @@ def inputs(eval_data, batch_number):
 
 def _activation_summary(parts, name):
   """Summaries of a layer's activations and of their sparsity."""
-  x = tf.cast(tf.concat(parts, 0), tf.float32)
+  x = tf.concat(parts, 0)
   tf.summary.histogram(name + '/activations', x, collections=['histograms'])
   tf.summary.scalar(name + '/sparsity', tf.nn.zero_fraction(x),
                     collections=['histograms'])
@@ -145,39 +145,44 @@ def _pool(x):
   return tf.nn.max_pool2d(x, 3, 2, 'SAME')
 
 
-def _convolution(parts, name, channels, bias, pooled):
+def _product(operation, x, weights, dtype):
+  """A convolution or matrix product of operands of that type."""
+  return operation(tf.cast(x, dtype), tf.cast(weights, dtype))
+
+
+def _convolution(parts, name, channels, bias, pooled, dtype):
   """5x5 convolution with bias and ReLU; then max-pooled, if asked."""
-  dtype, depth = parts[0].dtype, parts[0].shape[-1].value
   activations, results = [], []
   with tf.variable_scope(name):
     kernel = _variable_with_weight_decay(
-        'weights', [5, 5, depth, channels], stddev=5e-2, wd=0.0)
+        'weights', [5, 5, parts[0].shape[-1].value, channels], stddev=5e-2,
+        wd=0.0)
     biases = _variable('biases', [channels], tf.constant_initializer(bias))
-    for x in parts:   # Cast for each, so that gradients add up in float32.
-      shift = tf.cast(biases, dtype)
-      products = operations.convolution(x, tf.cast(kernel, dtype))
-      activations.append(tf.nn.relu(tf.nn.bias_add(products, shift)))
+    for x in parts:
+      products = _product(operations.convolution, x, kernel, dtype)
+      activations.append(tf.nn.relu(tf.cast(products, tf.float32) + biases))
       if pooled:
         # Max commutes with a per-channel bias and with ReLU, so pooling first
         # is the same function on a quarter of the pixels.
         products = _pool(products)
-      pre_activation = tf.nn.bias_add(products, shift, name='pre_activation')
+      pre_activation = tf.nn.bias_add(tf.cast(products, tf.float32), biases,
+                                      name='pre_activation')
       results.append(tf.nn.relu(pre_activation, name=name))
   _activation_summary(activations, name)   # Costs nothing until it is written.
   return results
 
 
-def _dense(parts, name, units, stddev, wd, bias, activation):
+def _dense(parts, name, units, stddev, wd, bias, activation, dtype):
   """Fully connected layer; without activation it gives the logits."""
-  dtype, depth = parts[0].dtype, parts[0].shape[-1].value
   results = []
   with tf.variable_scope(name):
-    weights = _variable_with_weight_decay('weights', [depth, units],
-                                          stddev=stddev, wd=wd)
+    weights = _variable_with_weight_decay(
+        'weights', [parts[0].shape[-1].value, units], stddev=stddev, wd=wd)
     biases = _variable('biases', [units], tf.constant_initializer(bias))
     for x in parts:
-      y = tf.nn.bias_add(tf.matmul(x, tf.cast(weights, dtype)),
-                         tf.cast(biases, dtype), name='pre_activation')
+      products = _product(tf.matmul, x, weights, dtype)
+      y = tf.nn.bias_add(tf.cast(products, tf.float32), biases,
+                         name='pre_activation')
       results.append(tf.nn.relu(y, name=name) if activation else y)
   _activation_summary(results, name)
   return results
@@ -203,37 +208,29 @@ def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32',
       unknown where parts is 1.
     conv1_channels: width of the first layer.
     precision: 'float32', or 'bfloat16' for the operands of convolutions and
-      matrix products; weights and normalization are float32 in both.
+      matrix products; all else is float32 in both.
     parts: how many parts of the batch to compute side by side, on the same
       weights; changes nothing but the rounding of gradients.
 
   Returns:
     float32 [n, 10]: logits.
   """
-  dtype = tf.as_dtype(precision)
-
-  def normalized(x):
-    return operations.local_response_normalization(tf.cast(x, tf.float32))
-
-  def flat(x):
-    return tf.cast(tf.reshape(x, [-1, 6 * 6 * 64]), dtype)
-
-  sizes = 1
+  dtype, sizes = tf.as_dtype(precision), 1
   if parts > 1:
     n = images.shape[0].value
     sizes = [n * (i + 1) // parts - n * i // parts for i in range(parts)]
-  images = tf.split(tf.cast(images, dtype), sizes)
-  pool1 = _convolution(images, 'conv1', conv1_channels, 0.0, pooled=True)
+  normalized = operations.local_response_normalization
+  pool1 = _convolution(tf.split(images, sizes), 'conv1', conv1_channels, 0.0,
+                       True, dtype)
   norm1 = [tf.identity(normalized(x), name='norm1') for x in pool1]
-  conv2 = _convolution([tf.cast(x, dtype) for x in norm1], 'conv2', 64, 0.1,
-                       pooled=False)
+  conv2 = _convolution(norm1, 'conv2', 64, 0.1, False, dtype)
   pool2 = [tf.identity(_pool(normalized(x)), name='pool2') for x in conv2]
-  local3 = _dense([flat(x) for x in pool2], 'local3', 384, 0.04, WEIGHT_DECAY,
-                  0.1, True)
-  local4 = _dense(local3, 'local4', 192, 0.04, WEIGHT_DECAY, 0.1, True)
+  flat = [tf.reshape(x, [-1, 6 * 6 * 64]) for x in pool2]
+  local3 = _dense(flat, 'local3', 384, 0.04, WEIGHT_DECAY, 0.1, True, dtype)
+  local4 = _dense(local3, 'local4', 192, 0.04, WEIGHT_DECAY, 0.1, True, dtype)
   logits = _dense(local4, 'softmax_linear', NUM_CLASSES, 1 / 192.0, 0.0, 0.0,
-                  False)
-  return tf.cast(tf.concat(logits, 0), tf.float32)
+                  False, dtype)
+  return tf.concat(logits, 0)
 
 
 def weight_shapes(conv1_channels):

@@ -36,8 +36,8 @@ def lrn_of_tensorflow(x):
   return tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)
 
 
-def pool_last(parts, name, channels, bias, pooled):
-  parts = OUR_CONVOLUTION(parts, name, channels, bias, False)
+def pool_last(parts, name, channels, bias, pooled, dtype):
+  parts = OUR_CONVOLUTION(parts, name, channels, bias, False, dtype)
   return [cifar10._pool(y) for y in parts] if pooled else parts
 
 
