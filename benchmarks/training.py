@@ -25,6 +25,7 @@ import json
 import multiprocessing
 import os
 import platform
+import random
 import sys
 import tempfile
 import time
@@ -173,7 +174,8 @@ def _timed(name, repeats):
 
 
 def interleaved(runs):
-  """Medians of STEPS steps each, in turn, after those of warm-up.
+  """Medians of STEPS steps each, after those of warm-up, in turn; the order is
+  another one in every round, since each leaves the caches to the next.
 
   Args:
     runs: key -> (Process, name).
@@ -181,9 +183,12 @@ def interleaved(runs):
   Returns:
     key -> seconds.
   """
-  found = {key: [] for key in runs}
+  found, keys = {key: [] for key in runs}, list(runs)
+  generator = random.Random(0)
   for _ in range(WARM_UP + STEPS):
-    for key, (process, name) in runs.items():
+    generator.shuffle(keys)
+    for key in keys:
+      process, name = runs[key]
       found[key].append(process.seconds(name))
   return {key: float(np.median(times[WARM_UP:]))
           for key, times in found.items()}
