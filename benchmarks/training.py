@@ -205,8 +205,7 @@ def our_steps():
   return runs
 
 
-def tutorial_step():
-  folder = tempfile.mkdtemp()
+def tutorial_step(folder):
   session, train_op = tutorial.session_and_step(FLAGS.data_dir, folder, 128, 64)
   return lambda: session.run(train_op)
 
@@ -228,10 +227,11 @@ def main(argv=None):
   seconds = interleaved(runs)
 
   # The tutorial last: its threads read ahead whenever they can.
-  literal = Process(tutorial_step)
-  literal.seconds(repeats=2 * WARM_UP)
-  totals = {'tutorial': literal.seconds(repeats=100)}
-  literal.close()
+  with tempfile.TemporaryDirectory() as folder:
+    literal = Process(functools.partial(tutorial_step, folder))
+    literal.seconds(repeats=2 * WARM_UP)
+    totals = {'tutorial': literal.seconds(repeats=100)}
+    literal.close()
   totals['ours beside it'] = ours.seconds((64, 'float32'), repeats=100)
 
   rate = 2 * MATRIX**3 / seconds['matrix product']
