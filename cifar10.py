@@ -5,9 +5,8 @@
   total_loss = loss(logits, labels)
   train_op = train(total_loss, global_step)
 
-At width 64: 1,068,298 parameters and 18,470,784 multiply-adds an image. Also
-here, because every script needs them: the shared flags, and how a fault becomes
-one sentence.
+At width 64: 1,068,298 parameters and 18,470,784 multiply-adds an image. Also here,
+for every script: the shared flags, and how a fault becomes one sentence.
 """
 import collections
 import os
@@ -55,14 +54,15 @@ INITIAL_LEARNING_RATE = 0.1
 WEIGHT_DECAY = 0.004            # Of local3 and local4.
 WARMUP = 0.05                   # Share of a linear schedule with a rising rate.
 
+# convolution_rate: how many times as fast conv1 and conv2 learn as the rest.
 Schedule = collections.namedtuple(
     'Schedule', ['epochs', 'learning_rate', 'linear', 'momentum',
-                 'average_decay', 'label_smoothing'])
+                 'average_decay', 'label_smoothing', 'convolution_rate'])
 SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
-                          MOVING_AVERAGE_DECAY, 0.0),
-    'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.1),
-    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0),
+                          MOVING_AVERAGE_DECAY, 0.0, 1.0),
+    'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.1, 1.0),
+    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 12.0),
 }
 
 DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE = 0.9, 4.0
@@ -347,7 +347,8 @@ def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
 
 
 def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
-          momentum=0.0, average_decay=MOVING_AVERAGE_DECAY):
+          momentum=0.0, average_decay=MOVING_AVERAGE_DECAY,
+          convolution_rate=1.0):
   """One step of gradient descent, then of the moving averages.
 
   Args:
@@ -356,6 +357,7 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
     learning_rate: float32 scalar, as from learning_rate_at.
     momentum: Nesterov's; 0 for plain gradient descent.
     average_decay: decay of the moving averages of the weights.
+    convolution_rate: of conv1 and conv2, times learning_rate.
 
   Returns:
     The operation to run; it ends when the averages are updated.
@@ -374,6 +376,8 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
                          collections=['histograms'])
     tf.summary.histogram(var.op.name + '/gradients', gradient,
                          collections=['histograms'])
+    if var.op.name.startswith('conv'):
+      gradient *= convolution_rate   # The update is linear in it.
     # After its weights: else the average lags a step, or races with the update.
     # But not after all weights: the others' gradients may not be there yet.
     with tf.control_dependencies([optimizer.apply_gradients([(gradient, var)])]):

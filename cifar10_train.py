@@ -277,7 +277,8 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
     learning_rate = cifar10.learning_rate_at(
         global_step, plan, rate, steps_per_epoch, last_step)
     train_op = cifar10.train(loss, global_step, learning_rate,
-                             plan.momentum, plan.average_decay)
+                             plan.momentum, plan.average_decay,
+                             plan.convolution_rate)
     tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(settings),
                     trainable=False)
 

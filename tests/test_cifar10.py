@@ -186,27 +186,31 @@ def test_removing_the_last_filters_equals_zeroing_them():
   np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('momentum', [0.0, 0.9])
-def test_averages_follow_the_updated_weights(momentum):
+@pytest.mark.parametrize('momentum, name, rate', [
+    (0.0, 'local3/weights', 0.1), (0.9, 'local3/weights', 0.1),
+    (0.0, 'conv1/weights', 0.3), (0.9, 'conv2/biases', 0.3)])
+def test_averages_follow_the_updated_weights(momentum, name, rate):
+  """The update by hand; the convolutions' rate is three times the others'."""
   with tf.Graph().as_default(), tf.Session() as session:
     step = tf.train.get_or_create_global_step()
-    weight = tf.get_variable('w', initializer=[4.0])
+    weight = tf.get_variable(name, initializer=[4.0])
     loss = tf.reduce_sum(tf.square(weight) / 2, name='total')
     tf.add_to_collection('losses', loss)
-    train_op = cifar10.train(loss, step, 0.1, momentum, 0.9999)
+    train_op = cifar10.train(loss, step, 0.1, momentum, 0.9999, 3.0)
     average = [var for var in tf.global_variables()
-               if var.op.name == 'w' + cifar10.AVERAGE][0]
+               if var.op.name == name + cifar10.AVERAGE][0]
     session.run(tf.global_variables_initializer())
     w, velocity, mean = 4.0, 0.0, 4.0
     for number in range(1, 6):
       session.run(train_op)
       gradient = w
       velocity = momentum * velocity + gradient
-      w -= 0.1 * (gradient + momentum * velocity if momentum else gradient)
+      w -= rate * (gradient + momentum * velocity if momentum else gradient)
       decay = min(0.9999, (1 + number) / (10 + number))
       mean = decay * mean + (1 - decay) * w
-      np.testing.assert_allclose(session.run(weight), [w], rtol=1e-6)
-      np.testing.assert_allclose(session.run(average), [mean], rtol=1e-6)
+      np.testing.assert_allclose(session.run(weight), [w], rtol=1e-6, atol=1e-6)
+      np.testing.assert_allclose(session.run(average), [mean], rtol=1e-6,
+                                 atol=1e-6)
     assert session.run(step) == 5
 
 
