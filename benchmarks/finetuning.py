@@ -7,7 +7,7 @@ Makes the data set of holdout.py, trains a parent on it (--schedule=fast, 25
 epochs), compresses it in each mode below, fine-tunes the result with every
 candidate, and prints top-1 on the held-out images. The test images are never
 read. Stopped, the same command continues; --candidate and --mode select, so that
-several can run side by side.
+several can run side by side. --seed is that of the fine-tuning alone.
 """
 import os
 import sys
@@ -25,14 +25,18 @@ from absl.testing import flagsaver
 
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'output_dir', 'conv1_channels', 'epochs',
-              'precision'):
+              'precision', 'seed'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
 PARENT_EPOCHS = 25.0
 MODES = ['thinet_none', 'thinet_scale', 'least_squares_network']
 FINETUNE = cifar10.SCHEDULES['finetune']
 CANDIDATES = {   # Schedule, and whether with --distill.
-    'plain0.1': (FINETUNE._replace(learning_rate=0.1, momentum=0.0), False)}
+    'plain0.1': (FINETUNE._replace(learning_rate=0.1, momentum=0.0,
+                                   convolution_rate=1.0), False)}
+for _times in (1, 4, 12, 30):
+  CANDIDATES['convolutions%d' % _times] = (
+      FINETUNE._replace(convolution_rate=_times), False)
 for _rate in (0.005, 0.01, 0.02, 0.04):
   for _smoothing in (0.0, 0.1):
     CANDIDATES['rate%g_smoothing%g' % (_rate, _smoothing)] = (
@@ -48,7 +52,7 @@ cifar10.tf.app.flags.DEFINE_multi_enum('mode', MODES, MODES, 'From what.')
 def finetune(slim, parent, name):
   """Fine-tunes by a candidate; returns the exit code."""
   cifar10.SCHEDULES['finetune'], distill = CANDIDATES[name]
-  tuned = '%s_%s' % (slim, name)
+  tuned = '%s_%s_seed%d' % (slim, name, FLAGS.seed)
   with flagsaver.flagsaver(checkpoint_dir=slim, train_dir=tuned,
                            distill=parent if distill else None):
     code = thinet_finetune.finetune()
@@ -64,7 +68,7 @@ def main(argv=None):
   parent = os.path.join(out, 'parent')
   width = FLAGS.conv1_channels or 16
   with flagsaver.flagsaver(data_dir=data, log_frequency=1000):
-    with flagsaver.flagsaver(train_dir=parent, epochs=PARENT_EPOCHS):
+    with flagsaver.flagsaver(train_dir=parent, epochs=PARENT_EPOCHS, seed=0):
       if cifar10_train.train('fast', cifar10.CONV1_CHANNELS):
         return 1
     print('parent: %.2f' % holdout.top1(parent), flush=True)
@@ -72,7 +76,7 @@ def main(argv=None):
       slim = os.path.join(out, '%s_%d' % (mode, width))
       criterion, reconstruction = mode.rsplit('_', 1)
       with flagsaver.flagsaver(
-          checkpoint_dir=parent, output_dir=slim, conv1_channels=width,
+          checkpoint_dir=parent, output_dir=slim, conv1_channels=width, seed=0,
           criterion=criterion, reconstruction=reconstruction):
         thinet_compress.compress()
       print('%s: %.2f' % (slim, holdout.top1(slim)), flush=True)
