@@ -19,7 +19,7 @@ demo=
 if [[ ${1:-} == demo ]]; then
   demo=yes; shift
   : "${DATA_DIR:=data/demo}" "${OUT:=runs/demo}" "${WIDTHS:=64 8}"
-  : "${EPOCHS:=10}" "${FINETUNE_EPOCHS:=4}" "${CONTROLS=}"
+  : "${EPOCHS:=10}" "${CONTROLS=}"
   : "${MODES:=thinet_none thinet_scale}"
 fi
 : "${PYTHON:=python3}"              # Interpreter that has requirements.txt.
