@@ -36,6 +36,28 @@ def test_with_rate_0_nothing_but_weight_averages_remain(tmp_path, flags, slim):
   assert settings['parent']['parent_step'] == 30
 
 
+def test_convolutions_learn_faster_by_the_schedules_factor(
+    tmp_path, flags, slim, monkeypatch):
+  """After one step from the same weights, in a run with the factor and one
+  without."""
+  _, before, _ = checkpoint.read_newest(slim)
+  moved = []
+  for factor in (1.0, 12.0):
+    monkeypatch.setitem(cifar10.SCHEDULES, 'finetune', cifar10.SCHEDULES[
+        'finetune']._replace(convolution_rate=factor))
+    folder = str(tmp_path / ('times%g' % factor))
+    flags(train_dir=folder, max_steps=1)
+    assert thinet_finetune.finetune() == 0
+    _, after, _ = checkpoint.read_newest(folder)
+    moved.append({name: after[name] - before[name + cifar10.AVERAGE]
+                  for name in cifar10.weight_shapes(4)})
+  for name, change in moved[0].items():
+    times = 12 if name.startswith('conv') else 1
+    assert np.abs(change).max() > 0
+    np.testing.assert_allclose(moved[1][name], times * change, rtol=0,
+                               atol=1e-2 * times * np.abs(change).max())
+
+
 def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
   _, before, _ = checkpoint.read_newest(slim)
   code, _, _ = conftest.run(
