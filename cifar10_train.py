@@ -52,6 +52,9 @@ tf.app.flags.DEFINE_integer('histogram_frequency', 5000,
                             lower_bound=0)
 tf.app.flags.DEFINE_integer('checkpoint_frequency', 1000,
                             'Steps between checkpoints.', lower_bound=1)
+tf.app.flags.DEFINE_integer('steps_per_run', 1, 'Steps that TensorFlow makes '
+                            'before Python has a look; more pays on a GPU.',
+                            lower_bound=1)
 
 KEEP_CHECKPOINTS = 3
 
@@ -60,12 +63,56 @@ def now():
   return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
 
 
+def steps_in_run(step, last_step):
+  """How many steps to make at once from this one on.
+
+  One where something is to be written of it; else --steps_per_run, unless before
+  that something is to be written, or saved.
+  """
+  written = [every for every in (FLAGS.log_frequency, FLAGS.histogram_frequency)
+             if every]
+  if any(step % every == 0 for every in written):
+    return 1
+  return min([FLAGS.steps_per_run, last_step - step] + [
+      every - step % every for every in written + [FLAGS.checkpoint_frequency]])
+
+
+def repeated(train_op, loss, count):
+  """The graph's training step, count times over, as one operation.
+
+  A copy of the step is the body of a loop, on the same variables.
+
+  Args:
+    train_op: the operation that makes one step.
+    loss: float32 scalar tensor of that step.
+    count: int32 scalar tensor.
+
+  Returns:
+    float32 scalar: the loss of the last of these steps, when it is made.
+  """
+  step = tf.graph_util.extract_sub_graph(
+      tf.get_default_graph().as_graph_def(), [train_op.name, loss.op.name])
+  names = {node.name for node in step.node}
+  variables = {var.handle.name: var.handle
+               for var in tf.global_variables() + tf.local_variables()
+               if var.handle.op.name in names}
+
+  def body(number, _):
+    made, value = tf.import_graph_def(step, variables,
+                                      [train_op.name, loss.name])
+    with tf.control_dependencies([made]):
+      return number + 1, tf.identity(value)
+
+  return tf.while_loop(lambda number, _: number < count, body, [0, 0.0],
+                       parallel_iterations=1)[1]
+
+
 class _LoggerHook(tf.train.SessionRunHook):
   """Prints the tutorial's line, writes summaries, stops at a bad loss."""
 
-  def __init__(self, loss, learning_rate, step, last_step, layout):
-    self._loss, self._learning_rate = loss, learning_rate
-    self._layout = layout
+  def __init__(self, loss, last_loss, learning_rate, step, last_step, layout):
+    self._loss, self._last_loss = loss, last_loss
+    self._learning_rate, self._layout = learning_rate, layout
     self._step, self._last_step = step, last_step
     self._writer = tf.summary.FileWriter(FLAGS.train_dir)
     self._scalars = tf.summary.merge_all()
@@ -81,7 +128,8 @@ class _LoggerHook(tf.train.SessionRunHook):
     self._write('add_summary', self._layout.SerializeToString(), self._step)
 
   def before_run(self, run_context):
-    fetches = {'loss': self._loss}
+    self._steps = steps_in_run(self._step, self._last_step)
+    fetches = {'loss': self._loss if self._steps == 1 else self._last_loss}
     if self._step % FLAGS.log_frequency == 0:
       fetches['scalars'] = self._scalars
     every = FLAGS.histogram_frequency
@@ -95,14 +143,14 @@ class _LoggerHook(tf.train.SessionRunHook):
       raise UserError(
           'Loss is %s at step %d with learning rate %g; the last good '
           'checkpoint in %s is kept, lower --learning_rate.' % (
-              results['loss'], self._step,
+              results['loss'], self._step + self._steps - 1,
               run_context.session.run(self._learning_rate), FLAGS.train_dir))
     if 'scalars' in results:
       self._write('add_summary', results['scalars'], self._step)
       self._log(results['loss'])
     if 'histograms' in results:
       self._write('add_summary', results['histograms'], self._step)
-    self._step += 1
+    self._step += self._steps
 
   def _log(self, loss):
     # The first interval has the graph's start in it, so it gives no rate.
@@ -149,7 +197,7 @@ class _CheckpointHook(tf.train.SessionRunHook):
     self.signal = number
 
   def after_run(self, run_context, run_values):
-    self._step += 1
+    self._step += steps_in_run(self._step, self._last_step)
     stop = self.signal is not None or self._step >= self._last_step
     if stop or self._step % FLAGS.checkpoint_frequency == 0:
       self._save(run_context.session)
@@ -295,8 +343,11 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
                                  for var in tf.global_variables()
                                  if var.op.name in initial})
 
+    count = tf.placeholder(tf.int32, [])
+    last_loss = (repeated(train_op, loss, count) if FLAGS.steps_per_run > 1
+                 else loss)
     checkpoint_hook = _CheckpointHook(saver, step, last_step)
-    hooks = [_LoggerHook(loss, learning_rate, step, last_step,
+    hooks = [_LoggerHook(loss, last_loss, learning_rate, step, last_step,
                          summaries.layout(conv1_channels)), checkpoint_hook]
     record_run(settings)
     scaffold = tf.train.Scaffold(init_fn=initialize, saver=saver)
@@ -308,7 +359,9 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
       if path:
         print('Continuing %s at step %d of %d.' % (path, step, last_step))
       while not session.should_stop():
-        session.run(train_op)
+        steps = steps_in_run(step, last_step)
+        session.run(train_op if steps == 1 else last_loss, {count: steps})
+        step += steps
   record_run(settings, time.time() - start)
   lock.close()
   if checkpoint_hook.signal:

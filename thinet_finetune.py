@@ -16,7 +16,8 @@ import tensorflow.compat.v1 as tf
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
               'train_dir', 'epochs', 'max_steps', 'learning_rate', 'log_frequency',
-              'histogram_frequency', 'checkpoint_frequency', 'precision'):
+              'histogram_frequency', 'checkpoint_frequency', 'steps_per_run',
+              'precision'):
   tf.app.flags.declare_key_flag(_name)
 tf.app.flags.DEFINE_string('distill', None, 'Folder of a network, as a rule '
                            'the original one, whose outputs to imitate.')

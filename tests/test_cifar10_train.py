@@ -96,6 +96,42 @@ def test_log_line_run_json_and_events(tmp_path, data_dir):
   assert 'images/image/0' in tags['images']
 
 
+def test_many_steps_in_a_run_change_nothing(tmp_path, flags, data_dir, trained):
+  """Neither the network, to the bit, nor when something is written or saved; a
+  run stopped on the way continues with another number of steps."""
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50, max_steps=17,
+        checkpoint_frequency=10, log_frequency=4, histogram_frequency=6,
+        steps_per_run=3)
+  assert cifar10_train.train('published', 12) == 0
+  flags(max_steps=30, steps_per_run=1000)
+  assert cifar10_train.train('published', 12) == 0
+  assert_same(tmp_path, trained)
+  assert [os.path.basename(path) for path in checkpoint.finished(str(tmp_path))
+          ] == ['model.ckpt-%d' % step for step in (30, 20, 17)]
+  events = event_accumulator.EventAccumulator(str(tmp_path))
+  events.Reload()
+  assert [event.step for event in events.Scalars('learning_rate')
+          ] == list(range(0, 30, 4))
+  assert [event.step for event in events.Scalars('conv1/sparsity')
+          ] == list(range(0, 30, 6))
+
+
+@pytest.mark.parametrize('log, histogram, save', [(100, 5000, 1000),
+                                                  (7, 0, 5), (4, 6, 9)])
+def test_a_run_ends_where_something_is_due(flags, log, histogram, save):
+  """Against the definition, step by step."""
+  flags(log_frequency=log, histogram_frequency=histogram,
+        checkpoint_frequency=save, steps_per_run=30)
+  def written(step):
+    return step % log == 0 or histogram and step % histogram == 0
+  for step in range(107):
+    made = 1
+    while (made < 30 and not written(step) and not written(step + made) and
+           (step + made) % save and step + made < 107):
+      made += 1
+    assert cifar10_train.steps_in_run(step, 107) == made
+
+
 @pytest.mark.parametrize('schedule, smoothing', [('published', 0.0),
                                                  ('fast', 0.1)])
 def test_the_schedule_says_how_labels_are_smoothed(
