@@ -205,20 +205,26 @@ def read_cifar10(filenames):
   """Holds the records of some files in one local variable.
 
   The variable is filled in the graph, from the files, when local variables are
-  initialized: a constant would put 150 MB into every graph file.
+  initialized: a constant would put 150 MB into every graph file. The channels of a
+  pixel lie side by side in it, which spares every batch a transposition.
 
   Args:
     filenames: data files, checked by verify.
 
   Returns:
-    uint8 variable [records, 3073] in LOCAL_VARIABLES.
+    uint8 variable [records, 3073] in LOCAL_VARIABLES: each row a label, then an
+    image [32, 32, 3].
   """
   sizes = [os.path.getsize(name) // RECORD_BYTES for name in filenames]
 
   def load():
-    parts = [tf.reshape(tf.decode_raw(tf.read_file(name), tf.uint8),
+    parts = []
+    for name, size in zip(filenames, sizes):
+      part = tf.reshape(tf.decode_raw(tf.read_file(name), tf.uint8),
                         [size, RECORD_BYTES])
-             for name, size in zip(filenames, sizes)]
+      planes = tf.reshape(part[:, 1:], [size, 3, -1])
+      pixels = tf.reshape(tf.transpose(planes, [0, 2, 1]), [size, -1])
+      parts.append(tf.concat([part[:, :1], pixels], axis=1))
     return tf.concat(parts, axis=0)
 
   return tf.get_variable(
@@ -229,10 +235,8 @@ def read_cifar10(filenames):
 def images_and_labels(records, indices):
   """Gathers records as uint8 images [n, 32, 32, 3] and int32 labels [n]."""
   batch = tf.gather(records, indices)
-  labels = tf.cast(batch[:, 0], tf.int32)
-  planes = tf.reshape(batch[:, 1:], [-1, 3, RECORD_SIDE * RECORD_SIDE])
-  return tf.reshape(tf.transpose(planes, [0, 2, 1]),
-                    [-1, RECORD_SIDE, RECORD_SIDE, 3]), labels
+  images = tf.reshape(batch[:, 1:], [-1, RECORD_SIDE, RECORD_SIDE, 3])
+  return images, tf.cast(batch[:, 0], tf.int32)
 
 
 def shuffled_indices(positions, examples, seed):
