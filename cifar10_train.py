@@ -112,8 +112,9 @@ def repeated(train_op, loss, count):
 class _LoggerHook(tf.train.SessionRunHook):
   """Prints the tutorial's line, writes summaries, stops at a bad loss."""
 
-  def __init__(self, loss, last_loss, learning_rate, step, last_step, layout):
-    self._loss, self._last_loss = loss, last_loss
+  def __init__(self, loss, last_loss, count, learning_rate, step, last_step,
+               layout):
+    self._loss, self._last_loss, self._count = loss, last_loss, count
     self._learning_rate, self._layout = learning_rate, layout
     self._step, self._last_step = step, last_step
     self._writer = tf.summary.FileWriter(FLAGS.train_dir)
@@ -130,8 +131,8 @@ class _LoggerHook(tf.train.SessionRunHook):
     self._write('add_summary', self._layout.SerializeToString(), self._step)
 
   def before_run(self, run_context):
-    self._steps = steps_in_run(self._step, self._last_step)
-    fetches = {'loss': self._loss if self._steps == 1 else self._last_loss}
+    steps = run_context.original_args.feed_dict[self._count]
+    fetches = {'loss': self._loss if steps == 1 else self._last_loss}
     if self._step % FLAGS.log_frequency == 0:
       fetches['scalars'] = self._scalars
     every = FLAGS.histogram_frequency
@@ -141,18 +142,19 @@ class _LoggerHook(tf.train.SessionRunHook):
 
   def after_run(self, run_context, run_values):
     results = run_values.results
+    steps = run_context.original_args.feed_dict[self._count]
     if not np.isfinite(results['loss']):
       raise UserError(
           'Loss is %s at step %d with learning rate %g; the last good '
           'checkpoint in %s is kept, lower --learning_rate.' % (
-              results['loss'], self._step + self._steps - 1,
+              results['loss'], self._step + steps - 1,
               run_context.session.run(self._learning_rate), FLAGS.train_dir))
     if 'scalars' in results:
       self._write('add_summary', results['scalars'], self._step)
       self._log(results['loss'])
     if 'histograms' in results:
       self._write('add_summary', results['histograms'], self._step)
-    self._step += self._steps
+    self._step += steps
 
   def _log(self, loss):
     # The first interval has the graph's start in it, so it gives no rate.
@@ -184,8 +186,9 @@ class _LoggerHook(tf.train.SessionRunHook):
 class _CheckpointHook(tf.train.SessionRunHook):
   """Saves finite weights: at a cadence, at the end, and when told to stop."""
 
-  def __init__(self, saver, step, last_step):
-    self._saver, self._step, self._last_step = saver, step, last_step
+  def __init__(self, saver, count, step, last_step):
+    self._saver, self._count = saver, count
+    self._step, self._last_step = step, last_step
     self._finite = tf.reduce_all(tf.stack(
         [tf.reduce_all(tf.is_finite(var)) for var in tf.global_variables()
          if var.dtype.base_dtype.is_floating]))
@@ -199,7 +202,7 @@ class _CheckpointHook(tf.train.SessionRunHook):
     self.signal = number
 
   def after_run(self, run_context, run_values):
-    self._step += steps_in_run(self._step, self._last_step)
+    self._step += run_context.original_args.feed_dict[self._count]
     stop = self.signal is not None or self._step >= self._last_step
     if stop or self._step % FLAGS.checkpoint_frequency == 0:
       self._save(run_context.session)
@@ -347,11 +350,11 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
                                  for var in tf.global_variables()
                                  if var.op.name in initial})
 
-    count = tf.placeholder(tf.int32, [])
+    count = tf.placeholder(tf.int32, [])   # Steps of a run; the hooks read it.
     last_loss = (repeated(train_op, loss, count) if FLAGS.steps_per_run > 1
                  else loss)
-    checkpoint_hook = _CheckpointHook(saver, step, last_step)
-    hooks = [_LoggerHook(loss, last_loss, learning_rate, step, last_step,
+    checkpoint_hook = _CheckpointHook(saver, count, step, last_step)
+    hooks = [_LoggerHook(loss, last_loss, count, learning_rate, step, last_step,
                          summaries.layout(conv1_channels)), checkpoint_hook]
     record_run(settings)
     scaffold = tf.train.Scaffold(init_fn=initialize, saver=saver)

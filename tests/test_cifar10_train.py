@@ -194,9 +194,11 @@ def test_unfinished_first_save_starts_again(tmp_path, data_dir, trained, flags):
   assert_same(tmp_path, trained)
 
 
-def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir):
-  code, _, errors = conftest.run(*train(tmp_path, data_dir, 30,
-                                        '--learning_rate=1e6'))
+@pytest.mark.parametrize('steps_per_run', [1, 7])
+def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, steps_per_run):
+  code, _, errors = conftest.run(*train(
+      tmp_path, data_dir, 30, '--learning_rate=1e6',
+      '--steps_per_run=%d' % steps_per_run))
   assert code == 1
   assert re.search(r'is (nan|inf) at step \d+ with learning rate 1e\+06|'
                    r'A weight is not finite after step \d+', errors)
