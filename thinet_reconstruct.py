@@ -6,13 +6,11 @@ has in front of it. In order:
 
 1. conv2 through its ReLU (thinet.refit), on sampled positions;
 2. conv1 and conv2 together, as local3 sees them: the error is measured behind
-   local3's ReLU, and minimised by preconditioned conjugate gradients;
+   local3's ReLU, and minimised by preconditioned stochastic gradient descent;
 3. local3, local4 and softmax_linear through their ReLUs (thinet.refit).
 
 What each step gains stands in results/README.md.
 """
-import functools
-
 import cifar10
 import cifar10_input
 import thinet
@@ -27,9 +25,10 @@ FLAGS = tf.app.flags.FLAGS
 LOCATIONS = 10            # Of conv2, in each image, for step 1.
 CONV2_IMAGES = 10000      # For step 1.
 CONVOLUTIONS = ['conv1', 'conv2']
-DESCENTS = 16             # Conjugate gradient steps of step 2, of
-DESCENT_IMAGES = 5000     # as many images, others at each step.
-DAMPING = {'input': 1e-5, 'output': 3e-2}   # Of the preconditioner's factors.
+DESCENT = cifar10.SCHEDULES['finetune']._replace(   # Of step 2.
+    epochs=3, learning_rate=0.006)
+PRECONDITIONER_IMAGES = 1250
+DAMPING = 3e-2            # Of the preconditioner's factors.
 FEWEST_IMAGES = 20
 
 
@@ -52,8 +51,8 @@ class _Networks:
     records = cifar10_input.read_cifar10(
         cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
     self.step = tf.placeholder(tf.int64, [])
-    positions = self.step * self.batch_size + tf.range(self.batch_size,
-                                                       dtype=tf.int64)
+    positions = self.step % batches * self.batch_size + tf.range(
+        self.batch_size, dtype=tf.int64)
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
             positions, records.shape[0].value, seed))
@@ -86,8 +85,14 @@ class _Networks:
     return tf.get_default_graph().get_tensor_by_name('%s/%s:0' % (network,
                                                                   name))
 
+  def fit_again(self, number):
+    """The step of a batch to fit, if they are gone through without end: in each
+    pass the same images, otherwise distorted."""
+    passes, step = divmod(number, len(self.fit))
+    return passes * (len(self.fit) + len(self.check)) + step
+
   def run(self, fetches, step, known=None):
-    """The fetches at a step; known: tensor -> value, not computed again."""
+    """The fetches at a step; known: placeholder -> value."""
     return self.session.run(fetches, {self.step: step, **(known or {})})
 
   def rows(self, fetches, steps):
@@ -132,83 +137,26 @@ def _conv2_through_relu(networks):
   return details, ones.T @ ones / len(ones)
 
 
-def _inverse(matrix, damping):
+def _inverse(matrix):
   mean = np.trace(matrix) / len(matrix) or 1.0
-  return np.linalg.inv(matrix + damping * mean * np.eye(len(matrix)))
-
-
-def _flat(kernel, biases):
-  """A layer's weights as float64 [inputs + 1, units], the biases last."""
-  return np.concatenate([kernel.reshape(-1, kernel.shape[-1]),
-                         biases[np.newaxis]]).astype(np.float64)
-
-
-def _best_length(error, length):
-  """Where error is least: at 0, length, twice that, or where the parabola
-  through these three is lowest."""
-  found = {trial: error(trial) for trial in (0.0, length, 2 * length)}
-  first, second, third = found.values()
-  bend = first - 2 * second + third
-  trial = (length * (3 * first - 4 * second + third) / (2 * bend)
-           if bend > 0 else 4 * length)
-  trial = float(np.clip(trial, length / 8, 4 * length))
-  found[trial] = error(trial)
-  return min(found, key=found.get)
-
-
-def conjugate_gradients(start, gradient, error, precondition, descents):
-  """Preconditioned conjugate gradients (Polak and Ribiere) on samples that may
-  differ from step to step.
-
-  Args:
-    start: list of float64 arrays, the weights.
-    gradient: (weights, number of the step) -> list of such arrays.
-    error: (weights, number) -> what to minimise, on samples of the step.
-    precondition: gradient -> list of arrays, a steeper way down.
-    descents: number of steps.
-
-  Returns:
-    list of float64 arrays.
-  """
-  def dot(one, other):
-    return sum(np.sum(x * y) for x, y in zip(one, other))
-
-  def sum_of(one, factor, other):
-    return [x + factor * y for x, y in zip(one, other)]
-
-  present, length, last = start, 0.02, None
-  for number in range(descents):
-    slope = gradient(present, number)
-    steepest = precondition(slope)
-    beta = 0.0
-    if last:
-      beta = dot(steepest, sum_of(slope, -1.0, last[0])) / dot(*last[:2])
-    direction = [-x for x in steepest]
-    if beta > 0:
-      conjugate = sum_of(direction, beta, last[2])
-      if dot(conjugate, slope) < 0:
-        direction = conjugate
-    if not any(part.any() for part in direction):
-      break
-    last = slope, steepest, direction
-    best = _best_length(lambda trial: error(
-        sum_of(present, trial, direction), number), length)
-    present = sum_of(present, best, direction)
-    length = best or length / 8
-  return present
+  return np.linalg.inv(matrix + DAMPING * mean * np.eye(len(matrix)))
 
 
 def _preconditioner(networks, output, moments):
-  """A function from gradients of conv1 and conv2 to preconditioned ones.
+  """What brings gradients of conv1 and conv2 nearer to the way to the minimum.
 
-  For each, the Kronecker product of the second moments of its inputs and of what
-  local3 says about its outputs (as in Grosse and Martens, ICML 2016, with random
+  For each layer two matrices, between which its gradient [inputs + 1, units]
+  goes: the damped inverses of the second moments of its inputs and of what local3
+  says about its outputs (as in Grosse and Martens, ICML 2016, with random
   projections of local3 in place of the loss).
 
   Args:
     networks: _Networks.
     output: tensor, local3's.
     moments: of conv2's input patches, with a one appended.
+
+  Returns:
+    (left, right) for conv1 and for conv2: float64 arrays.
   """
   probes = tf.random.stateless_normal(
       tf.shape(output), seed=tf.stack([tf.constant(networks.seed, tf.int64),
@@ -218,16 +166,15 @@ def _preconditioner(networks, output, moments):
           networks.tensor('slim', layer + '/pre_activation')
           for layer in CONVOLUTIONS])]
   felt = [tf.matmul(each, each, transpose_a=True) for each in felt]
-  few = networks.limited(networks.fit, DESCENT_IMAGES // 4)
+  few = networks.limited(networks.fit, PRECONDITIONER_IMAGES)
   patches = thinet_moments.sampled_patches(networks.images, LOCATIONS,
                                            networks.seed, networks.step)
   patches = _with_ones(networks.rows([patches], few)[0])
-  left = [_inverse(inputs, DAMPING['input'])
-          for inputs in (patches.T @ patches / len(patches), moments)]
-  right = [_inverse(sum(parts) / (len(few) * networks.batch_size),
-                    DAMPING['output'])
+  left = [patches.T @ patches / len(patches), moments]
+  right = [sum(parts) / (len(few) * networks.batch_size)
            for parts in zip(*(networks.run(felt, step) for step in few))]
-  return lambda gradient: [x @ y @ z for x, y, z in zip(left, gradient, right)]
+  return [(_inverse(inputs), _inverse(outputs))
+          for inputs, outputs in zip(left, right)]
 
 
 def _convolutions_for_local3(networks, moments):
@@ -241,45 +188,42 @@ def _convolutions_for_local3(networks, moments):
   wanted = tf.nn.relu(networks.tensor('original', 'local3/pre_activation'))
   squares = [tf.reduce_sum(tf.square(wanted - output)),
              tf.reduce_sum(tf.square(wanted))]
-  gradients = [tf.gradients(squares[0] / 2, [
-      networks.variables['slim/%s/%s' % (layer, kind)]
-      for kind in ('weights', 'biases')]) for layer in CONVOLUTIONS]
-  wide = len(networks.limited(networks.fit, DESCENT_IMAGES))
+  half_mean = squares[0] / (2 * networks.batch_size)
+  last = DESCENT.epochs * len(networks.fit)
+  number = tf.placeholder(tf.int32, [])
+  optimizer = tf.train.MomentumOptimizer(
+      cifar10.learning_rate_at(number, DESCENT, DESCENT.learning_rate,
+                               len(networks.fit), last),
+      DESCENT.momentum, use_nesterov=True)
+  variables = {layer: [networks.variables['slim/%s/%s' % (layer, kind)]
+                       for kind in ('weights', 'biases')]
+               for layer in CONVOLUTIONS}
+  directions = []
+  for (weights, biases), (left, right) in zip(
+      variables.values(), _preconditioner(networks, output, moments)):
+    gradients = tf.gradients(half_mean, [weights, biases])
+    flat = tf.concat([tf.reshape(gradients[0], [-1, biases.shape[0].value]),
+                      gradients[1][tf.newaxis]], 0)
+    flat = np.float32(left) @ flat @ np.float32(right)
+    directions += [(tf.reshape(flat[:-1], weights.shape), weights),
+                   (flat[-1], biases)]
+  descend = optimizer.apply_gradients(directions)
+  networks.session.run(tf.variables_initializer(optimizer.variables()))
 
-  @functools.cache
-  def known(step):   # The original network need not run again.
-    return {wanted: networks.run(wanted, step)}
+  def error():
+    return sum(np.float64(networks.run(squares, step))
+               for step in networks.check)
 
-  def steps(number):
-    return [networks.fit[(number * wide + i) % len(networks.fit)]
-            for i in range(wide)]
-
-  def put(weights):
-    for layer, flat in zip(CONVOLUTIONS, weights):
-      networks.change(layer, flat[:-1], flat[-1])
-
-  def error(steps):
-    return sum(np.float64(networks.run(squares, step, known(step)))
-               for step in steps)
-
-  def error_at(weights, number):
-    put(weights)
-    return error(steps(number)[:max(1, wide // 4)])[0]
-
-  def gradient_at(weights, number):
-    put(weights)
-    parts = [networks.run(gradients, step, known(step))
-             for step in steps(number)]
-    return [sum(_flat(*part[layer]) for part in parts) for layer in (0, 1)]
-
-  start = [_flat(networks.slim[layer + '/weights'],
-                 networks.slim[layer + '/biases']) for layer in CONVOLUTIONS]
-  before = error(networks.check)
-  put(conjugate_gradients(start, gradient_at, error_at,
-                          _preconditioner(networks, output, moments), DESCENTS))
-  after = error(networks.check)
+  start, before = dict(networks.slim), error()
+  for i in range(last):
+    networks.run(descend, networks.fit_again(i), {number: i})
+  for layer, changed in networks.session.run(variables).items():
+    networks.change(layer, *changed)
+  after = error()
   if not after[0] < before[0]:
-    put(start)
+    for layer in CONVOLUTIONS:
+      networks.change(layer, start[layer + '/weights'],
+                      start[layer + '/biases'])
     after = before
   return {'before': float(before[0] / (before[1] or 1.0)),
           'after': float(after[0] / (after[1] or 1.0))}
