@@ -25,8 +25,8 @@ FLAGS = tf.app.flags.FLAGS
 LOCATIONS = 10            # Of conv2, in each image, for step 1.
 CONV2_IMAGES = 10000      # For step 1.
 CONVOLUTIONS = ['conv1', 'conv2']
-DESCENT = cifar10.SCHEDULES['finetune']._replace(   # Of step 2.
-    epochs=3, learning_rate=0.006)
+PASSES = 3                # Of step 2, over the images to fit; momentum and
+RATE = 0.006              # course of the rate are those of fine-tuning.
 PRECONDITIONER_IMAGES = 1250
 DAMPING = 3e-2            # Of the preconditioner's factors.
 FEWEST_IMAGES = 20
@@ -189,12 +189,11 @@ def _convolutions_for_local3(networks, moments):
   squares = [tf.reduce_sum(tf.square(wanted - output)),
              tf.reduce_sum(tf.square(wanted))]
   half_mean = squares[0] / (2 * networks.batch_size)
-  last = DESCENT.epochs * len(networks.fit)
-  number = tf.placeholder(tf.int32, [])
+  last = PASSES * len(networks.fit)
+  number, schedule = tf.placeholder(tf.int32, []), cifar10.SCHEDULES['finetune']
   optimizer = tf.train.MomentumOptimizer(
-      cifar10.learning_rate_at(number, DESCENT, DESCENT.learning_rate,
-                               len(networks.fit), last),
-      DESCENT.momentum, use_nesterov=True)
+      cifar10.learning_rate_at(number, schedule, RATE, len(networks.fit), last),
+      schedule.momentum, use_nesterov=True)
   variables = {layer: [networks.variables['slim/%s/%s' % (layer, kind)]
                        for kind in ('weights', 'biases')]
                for layer in CONVOLUTIONS}

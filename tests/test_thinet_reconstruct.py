@@ -28,11 +28,10 @@ def networks(flags, data_dir):
       yield found
 
 
-def descend(networks, monkeypatch, epochs, rate):
-  """What step 2 says, with other settings."""
-  monkeypatch.setattr(
-      thinet_reconstruct, 'DESCENT', thinet_reconstruct.DESCENT._replace(
-          epochs=epochs, learning_rate=rate))
+def descend(networks, monkeypatch, rate):
+  """What step 2 says of one pass."""
+  monkeypatch.setattr(thinet_reconstruct, 'PASSES', 1)
+  monkeypatch.setattr(thinet_reconstruct, 'RATE', rate)
   return thinet_reconstruct._convolutions_for_local3(networks, MOMENTS)
 
 
@@ -48,7 +47,7 @@ def test_one_step_is_the_preconditioned_gradients(networks, monkeypatch):
       output, [networks.variables['slim/' + name] for name in names],
       (output - wanted) / 20), step)))
   factors = thinet_reconstruct._preconditioner(networks, output, MOMENTS)
-  details = descend(networks, monkeypatch, 1, RATE)
+  details = descend(networks, monkeypatch, RATE)
   for layer, (left, right) in zip(('conv1', 'conv2'), factors):
     def flat(arrays):
       kernel = arrays[layer + '/weights'].astype(np.float64)
@@ -65,7 +64,7 @@ def test_one_step_is_the_preconditioned_gradients(networks, monkeypatch):
 
 def test_a_descent_that_ends_higher_is_not_kept(networks, monkeypatch):
   before = {name: value.copy() for name, value in networks.slim.items()}
-  details = descend(networks, monkeypatch, 1, 1e6)
+  details = descend(networks, monkeypatch, 1e6)
   assert details['after'] == details['before']
   for name, value in before.items():
     assert np.array_equal(networks.slim[name], value)
