@@ -28,10 +28,10 @@ def networks(flags, data_dir):
       yield found
 
 
-def descend(networks, monkeypatch, rate):
+def descend(networks, monkeypatch, *rates):
   """What step 2 says of one pass."""
   monkeypatch.setattr(thinet_reconstruct, 'PASSES', 1)
-  monkeypatch.setattr(thinet_reconstruct, 'RATE', rate)
+  monkeypatch.setattr(thinet_reconstruct, 'RATES', rates)
   return thinet_reconstruct._convolutions_for_local3(networks, MOMENTS)
 
 
@@ -64,12 +64,24 @@ def test_one_step_is_the_preconditioned_gradients(networks, monkeypatch):
 
 def test_a_descent_that_ends_higher_is_not_kept(networks, monkeypatch):
   before = {name: value.copy() for name, value in networks.slim.items()}
-  details = descend(networks, monkeypatch, 1e6)
+  details = descend(networks, monkeypatch, 1e6, 1e5)
   assert details['after'] == details['before']
   for name, value in before.items():
     assert np.array_equal(networks.slim[name], value)
     assert np.array_equal(
         networks.session.run(networks.variables['slim/' + name]), value)
+
+
+def test_after_a_rate_too_high_the_next_starts_afresh(networks, monkeypatch):
+  before = dict(networks.slim)
+  descend(networks, monkeypatch, RATE)
+  expected = dict(networks.slim)
+  for layer in ('conv1', 'conv2'):
+    networks.change(layer, before[layer + '/weights'], before[layer + '/biases'])
+  details = descend(networks, monkeypatch, 1e6, RATE)
+  assert details['after'] < details['before']
+  for name, value in expected.items():
+    np.testing.assert_allclose(networks.slim[name], value, atol=1e-6)
 
 
 def test_each_pass_has_the_images_to_fit_otherwise_distorted(networks,
