@@ -91,9 +91,9 @@ class _Networks:
     passes, step = divmod(number, len(self.fit))
     return passes * (len(self.fit) + len(self.check)) + step
 
-  def run(self, fetches, step, known=None):
-    """The fetches at a step; known: placeholder -> value."""
-    return self.session.run(fetches, {self.step: step, **(known or {})})
+  def run(self, fetches, step, feeds=None):
+    """The fetches at a step; feeds: placeholder -> value."""
+    return self.session.run(fetches, {self.step: step, **(feeds or {})})
 
   def rows(self, fetches, steps):
     """The fetched matrices of all steps, one below the other."""
