@@ -21,7 +21,8 @@ import holdout
 from absl.testing import flagsaver
 
 FLAGS = cifar10.FLAGS
-for _name in ('data_dir', 'train_dir', 'conv1_channels', 'epochs', 'seed'):
+for _name in ('data_dir', 'train_dir', 'conv1_channels', 'epochs', 'precision',
+              'seed'):
   cifar10.tf.app.flags.declare_key_flag(_name)
 
 FAST = cifar10.SCHEDULES['fast']
