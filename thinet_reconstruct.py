@@ -25,8 +25,8 @@ FLAGS = tf.app.flags.FLAGS
 LOCATIONS = 10            # Of conv2, in each image, for step 1.
 CONV2_IMAGES = 10000      # For step 1.
 CONVOLUTIONS = ['conv1', 'conv2']
-PASSES = 3                # Of step 2, over the images to fit; momentum and
-RATES = 0.006, 0.002      # course of the rate are those of fine-tuning.
+PASSES = 3                # Of step 2, over the images to fit, by each rate;
+RATES = 0.006, 0.002      # momentum and course are those of fine-tuning.
 PRECONDITIONER_IMAGES = 1250
 DAMPING = 3e-2            # Of the preconditioner's factors.
 FEWEST_IMAGES = 20
@@ -180,8 +180,8 @@ def _preconditioner(networks, output, moments):
 def _convolutions_for_local3(networks, moments):
   """Step 2. Returns what compress.json should say.
 
-  The first of RATES is taken that leaves less error than there was, on the batches
-  held back; none, if none does.
+  What the rate of RATES ends at that leaves least error on the batches held back is
+  taken; nothing, if none leaves less than there was.
 
   Args:
     networks: _Networks.
@@ -217,23 +217,26 @@ def _convolutions_for_local3(networks, moments):
     return sum(np.float64(networks.run(squares, step))
                for step in networks.check)
 
+  def give(weights):
+    for layer in CONVOLUTIONS:
+      networks.change(layer, weights[layer + '/weights'],
+                      weights[layer + '/biases'])
+
   start, before = dict(networks.slim), error()
-  after = before
+  best = before, start, None
   for highest in RATES:
+    give(start)
     networks.session.run(at_rest)
     for i in range(last):
       networks.run(descend, networks.fit_again(i), {number: i, rate: highest})
     for layer, changed in networks.session.run(variables).items():
       networks.change(layer, *changed)
-    found = error()
-    if found[0] < before[0]:
-      after = found
-      break
-    for layer in CONVOLUTIONS:
-      networks.change(layer, start[layer + '/weights'],
-                      start[layer + '/biases'])
+    best = min(best, (error(), dict(networks.slim), highest),
+               key=lambda found: found[0][0])
+  after, weights, highest = best
+  give(weights)
   return {'before': float(before[0] / (before[1] or 1.0)),
-          'after': float(after[0] / (after[1] or 1.0))}
+          'after': float(after[0] / (after[1] or 1.0)), 'rate': highest}
 
 
 def _dense(networks, layer, inputs, rectified):
@@ -262,7 +265,7 @@ def refit_network(original, slim, num_images, seed):
   Returns:
     (weights, layers): name -> float32 array of the slim network, and for each
     refit its relative error before and after, on images not used to fit, and
-    its ridge.
+    its ridge or rate.
 
   Raises:
     UserError: there are too few images.

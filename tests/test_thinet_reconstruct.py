@@ -65,6 +65,7 @@ def test_one_step_is_the_preconditioned_gradients(networks, monkeypatch):
 def test_a_descent_that_ends_higher_is_not_kept(networks, monkeypatch):
   before = {name: value.copy() for name, value in networks.slim.items()}
   details = descend(networks, monkeypatch, 1e6, 1e5)
+  assert details['rate'] is None
   assert details['after'] == details['before']
   for name, value in before.items():
     assert np.array_equal(networks.slim[name], value)
@@ -72,16 +73,29 @@ def test_a_descent_that_ends_higher_is_not_kept(networks, monkeypatch):
         networks.session.run(networks.variables['slim/' + name]), value)
 
 
-def test_after_a_rate_too_high_the_next_starts_afresh(networks, monkeypatch):
-  before = dict(networks.slim)
-  descend(networks, monkeypatch, RATE)
-  expected = dict(networks.slim)
-  for layer in ('conv1', 'conv2'):
-    networks.change(layer, before[layer + '/weights'], before[layer + '/biases'])
-  details = descend(networks, monkeypatch, 1e6, RATE)
+@pytest.mark.parametrize('rates', [(RATE, 1e6), (1e6, RATE), (RATE, RATE / 10),
+                                   (RATE / 10, RATE)])
+def test_the_rate_that_leaves_least_is_taken(networks, monkeypatch, rates):
+  """As if it alone had been tried, from a fresh start."""
+  before, alone = dict(networks.slim), {}
+
+  def from_the_start(*rates):
+    for layer in ('conv1', 'conv2'):
+      networks.change(layer, before[layer + '/weights'],
+                      before[layer + '/biases'])
+    return descend(networks, monkeypatch, *rates), dict(networks.slim)
+
+  for rate in rates:
+    alone[rate] = from_the_start(rate)
+  assert min(rates, key=lambda rate: alone[rate][0]['after']) == RATE
+  details, weights = from_the_start(*rates)
+  assert details['rate'] == RATE
   assert details['after'] < details['before']
-  for name, value in expected.items():
-    np.testing.assert_allclose(networks.slim[name], value, atol=1e-6)
+  for name, expected in alone[RATE][1].items():
+    np.testing.assert_allclose(weights[name], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        networks.session.run(networks.variables['slim/' + name]), expected,
+        atol=1e-6)
 
 
 def test_each_pass_has_the_images_to_fit_otherwise_distorted(networks,
