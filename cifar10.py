@@ -55,18 +55,18 @@ WEIGHT_DECAY = 0.004            # Of local3 and local4.
 WARMUP = 0.05                   # Share of a linear schedule with a rising rate.
 
 # convolution_rate: how many times as fast conv1 and conv2 learn as the rest.
+# warmup_steps: the rate of a linear schedule rises no faster than over these.
 Schedule = collections.namedtuple(
-    'Schedule', ['epochs', 'learning_rate', 'linear', 'momentum',
-                 'average_decay', 'label_smoothing', 'convolution_rate'])
+    'Schedule', 'epochs learning_rate linear momentum average_decay '
+                'label_smoothing convolution_rate warmup_steps')
 SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
-                          MOVING_AVERAGE_DECAY, 0.0, 1.0),
-    'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.1, 1.0),
-    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 12.0),
+                          MOVING_AVERAGE_DECAY, 0.0, 1.0, 0),
+    'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.1, 1.0, 0),
+    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 12.0, 350),
 }
 
 DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE = 0.9, 4.0
-
 AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
 
 
@@ -342,7 +342,7 @@ def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
         LEARNING_RATE_DECAY_FACTOR, staircase=True)
   step = tf.cast(global_step, tf.float32)
   warmup = max(1.0, WARMUP * last_step)
-  return rate * tf.minimum((step + 1) / warmup,
+  return rate * tf.minimum((step + 1) / max(warmup, schedule.warmup_steps),
                            (last_step - step) / (last_step - warmup))
 
 

@@ -26,7 +26,7 @@ LOCATIONS = 10            # Of conv2, in each image, for step 1.
 CONV2_IMAGES = 10000      # For step 1.
 CONVOLUTIONS = ['conv1', 'conv2']
 PASSES = 3                # Of step 2, over the images to fit, by each rate;
-RATES = 0.006, 0.002      # momentum and course are those of fine-tuning.
+RATES = 0.006, 0.002      # momentum and course are the fast schedule's.
 PRECONDITIONER_IMAGES = 1250
 DAMPING = 3e-2            # Of the preconditioner's factors.
 FEWEST_IMAGES = 20
@@ -194,7 +194,7 @@ def _convolutions_for_local3(networks, moments):
   half_mean = squares[0] / (2 * networks.batch_size)
   last = PASSES * len(networks.fit)
   number, rate = tf.placeholder(tf.int32, []), tf.placeholder(tf.float32, [])
-  schedule = cifar10.SCHEDULES['finetune']
+  schedule = cifar10.SCHEDULES['fast']
   optimizer = tf.train.MomentumOptimizer(
       cifar10.learning_rate_at(number, schedule, rate, len(networks.fit), last),
       schedule.momentum, use_nesterov=True)

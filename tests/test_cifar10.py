@@ -227,6 +227,10 @@ def test_learning_rates_by_hand():
   np.testing.assert_allclose(rate('fast', 49, 1000), 0.1, rtol=1e-6)
   np.testing.assert_allclose(rate('fast', 525, 1000), 0.05, rtol=1e-6)
   np.testing.assert_allclose(rate('fast', 999, 1000), 0.1 / 950, rtol=1e-5)
+  np.testing.assert_allclose(rate('finetune', 389, 8000), 0.0975, rtol=1e-6)
+  np.testing.assert_allclose(rate('finetune', 34, 160), 0.01, rtol=1e-6)
+  np.testing.assert_allclose(rate('finetune', 121, 160), 0.1 * 39 / 152,
+                             rtol=1e-6)
 
 
 def test_bfloat16_is_float32_within_its_rounding():

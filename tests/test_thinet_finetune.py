@@ -46,7 +46,7 @@ def test_convolutions_learn_faster_by_the_schedules_factor(
     monkeypatch.setitem(cifar10.SCHEDULES, 'finetune', cifar10.SCHEDULES[
         'finetune']._replace(convolution_rate=factor))
     folder = str(tmp_path / ('times%g' % factor))
-    flags(train_dir=folder, max_steps=1)
+    flags(train_dir=folder, max_steps=1, learning_rate=3.5)
     assert thinet_finetune.finetune() == 0
     _, after, _ = checkpoint.read_newest(folder)
     moved.append({name: after[name] - before[name + cifar10.AVERAGE]
@@ -88,7 +88,7 @@ def test_distillation_comes_closer_to_the_teacher(tmp_path, flags, slim,
   results = {}
   for name, teacher in (('plain', None), ('distilled', trained)):
     flags(train_dir=str(tmp_path / name), distill=teacher, max_steps=60,
-          batch_size=50)
+          learning_rate=0.05, batch_size=50)
     assert thinet_finetune.finetune() == 0
     _, results[name], settings = checkpoint.read_newest(str(tmp_path / name))
     assert ('teacher' in settings) == bool(teacher)
