@@ -37,13 +37,13 @@ def curves(table):
   return result
 
 
-def _spread(heights, low, gap):
-  """The heights, each raised as little as keeps them a gap apart."""
+def _spread(heights, low, high, gap):
+  """Ascending heights, moved so that they are a gap apart, from low to high."""
   placed = []
   for height in heights:
-    placed.append(max([low, height] + [placed[-1] + gap] if placed else
-                      [low, height]))
-  return placed
+    placed.append(max([low, height] + [below + gap for below in placed[-1:]]))
+  return [min(height, high - gap * behind)
+          for behind, height in zip(range(len(placed))[::-1], placed)]
 
 
 def draw(path, table, cost, name):
@@ -87,7 +87,7 @@ def draw(path, table, cost, name):
     low, high = axes.get_ylim()
     ends.sort()
     for (height, x, label, colour), y in zip(ends, _spread(
-        [end[0] for end in ends], low, GAP * (high - low))):
+        [end[0] for end in ends], low, high, GAP * (high - low))):
       axes.annotate(label, (x, height), (min(cost.values()) * 0.85, y),
                     color=colour, fontsize=8, ha='right', va='center')
     axes.set_xlim(min(cost.values()) / 4.2, max(cost.values()) * 1.15)

@@ -145,10 +145,22 @@ def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
     rings = [line for line in axes.lines if line.get_fillstyle() == 'none']
     assert [point.tolist() for line in rings
             for point in line.get_xydata()] == [[4, 81]]
-    heights = sorted(text.xyann[1] for text in axes.texts)
-    low, high = axes.get_ylim()
-    assert np.diff(heights).min() > 0.05 * (high - low)   # Labels do not touch.
   assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
+
+
+@pytest.mark.parametrize('top1', [20.0, 80.0])
+def test_labels_of_equal_curves_do_not_touch(tmp_path, monkeypatch, top1):
+  """Nor do they leave the axes, at the bottom or at the top."""
+  table = [row(8, name, 'full', 'no', top1) for name in 'abcdef']
+  table += [row(8, 'g', 'full', 'no', 100.0 - top1)]
+  drawn = []
+  monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
+  figures.draw(str(tmp_path / 'a.png'), table, {8: 4.0}, 'ms')
+  axes = drawn[0].axes[0]
+  low, high = axes.get_ylim()
+  heights = sorted(text.xyann[1] for text in axes.texts)
+  assert np.diff(heights).min() > 0.05 * (high - low)
+  assert low <= heights[0] and heights[-1] <= high
 
 
 def test_a_cost_is_the_mean_of_a_widths_evaluations(sweep, monkeypatch):
