@@ -180,8 +180,8 @@ def _preconditioner(networks, output, moments):
 def _convolutions_for_local3(networks, moments):
   """Step 2. Returns what compress.json should say.
 
-  What the rate of RATES ends at that leaves least error on the batches held back is
-  taken; nothing, if none leaves less than there was.
+  Of what the RATES end at, that is taken which leaves least error on the batches
+  held back; nothing, if none leaves less than there was.
 
   Args:
     networks: _Networks.
