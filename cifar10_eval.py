@@ -5,8 +5,10 @@ Any conv1 width works: it is read from the checkpoint.
   python cifar10_eval.py --checkpoint_dir=runs/seed0/scratch_64
 
 Prints the tutorial's line, and writes eval.json and the scalars for TensorBoard
-into the checkpoint's folder. --export_dir also writes the network as a
-SavedModel, for TensorFlow 2 and its servers:
+into the checkpoint's folder; of the training images or the raw weights
+eval_train_eval.json, eval_test_raw.json or eval_train_eval_raw.json.
+--export_dir also writes the network as a SavedModel, for TensorFlow 2 and its
+servers:
 
   model = tf.saved_model.load(EXPORT_DIR).signatures['serving_default']
   model(tf.constant(uint8_images))['labels']
@@ -130,7 +132,7 @@ def seconds_to_make(folder):
 
 
 def report(folder, path, arrays, settings, counts):
-  """Prints the tutorial's line; writes eval.json and what TensorBoard shows."""
+  """Prints the tutorial's line; writes the JSON and what TensorBoard shows."""
   top1, top5, examples, latency = counts
   width, step = arrays['conv1/biases'].size, int(arrays.get('global_step', 0))
   result = {
@@ -151,12 +153,15 @@ def report(folder, path, arrays, settings, counts):
   seconds = seconds_to_make(folder)
   if seconds is not None:
     result['seconds'] = metrics['seconds'] = seconds
-  summaries.write(
-      os.path.join(folder, 'eval_' + FLAGS.eval_data),
-      summaries.row(folder, settings, result, metrics)
-      if FLAGS.eval_data == 'test' else summaries.scalars(metrics, step))
+  kind = 'eval_' + FLAGS.eval_data + (
+      '_raw' if FLAGS.weights == 'raw' else '')
+  usual = kind == 'eval_test'
+  summaries.write(os.path.join(folder, kind),
+                  summaries.row(folder, settings, result, metrics) if usual
+                  else summaries.scalars(metrics, step))
   # Last, because it says that all is done.
-  checkpoint.write_json(os.path.join(folder, 'eval.json'), result)
+  checkpoint.write_json(
+      os.path.join(folder, ('eval' if usual else kind) + '.json'), result)
   print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
       datetime.datetime.now(), top1 / examples, top5 / examples, examples,
       step), flush=True)

@@ -8,7 +8,7 @@
 #   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1    # with sbatch's options
 #
 # The same command again continues where it was stopped: a stage is finished
-# when its own eval.json is there. Settings come from the environment:
+# when its folder's file `finished` says so. Settings come from the environment:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 refuse() { echo "run_experiments.sh: $1" >&2; exit 2; }
@@ -62,11 +62,17 @@ run() {
 }
 
 # evaluated FOLDER COMMAND...: runs the command, which fills the folder, and
-# evaluates it, unless that was done before.
+# evaluates it, unless that was done before with the same settings. With others
+# the command itself says whether the folder will do.
 evaluated() {
-  [[ -f $1/eval.json ]] && return
+  local settings="DATA_DIR=$DATA_DIR SCHEDULE=$SCHEDULE EPOCHS=$EPOCHS"
+  settings+=" PRECISION=$PRECISION FINETUNE_EPOCHS=$FINETUNE_EPOCHS"
+  if [[ -f $1/eval.json && -f $1/finished ]]; then
+    [[ $(<"$1/finished") == "$settings" ]] && return
+  fi
   run "$PYTHON" "${@:2}" "--data_dir=$DATA_DIR"
   run "$PYTHON" cifar10_eval.py "--data_dir=$DATA_DIR" "--checkpoint_dir=$1"
+  echo "$settings" > "$1/finished"
 }
 
 # A cell is one width of one seed: its training from scratch, or all that is

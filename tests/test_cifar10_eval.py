@@ -67,6 +67,24 @@ def test_eval_json_line_and_scalars(data_dir, trained):
     assert abs(event.value - result['top' + k] / 100) < 1e-6
 
 
+@pytest.mark.parametrize('other, name', [
+    (dict(eval_data='train_eval'), 'eval_train_eval'),
+    (dict(weights='raw'), 'eval_test_raw'),
+    (dict(eval_data='train_eval', weights='raw'), 'eval_train_eval_raw')])
+def test_other_images_or_weights_leave_eval_json(flags, data_dir, trained, other,
+                                                 name):
+  flags(data_dir=data_dir, checkpoint_dir=trained, batch_size=50)
+  assert cifar10_eval.evaluate() == 0
+  kept = open(os.path.join(trained, 'eval.json')).read()
+  flags(**other)
+  assert cifar10_eval.evaluate() == 0
+  assert open(os.path.join(trained, 'eval.json')).read() == kept
+  result = json.load(open(os.path.join(trained, name + '.json')))
+  assert (result['split'], result['weights']) == (
+      other.get('eval_data', 'test'), other.get('weights', 'averaged'))
+  assert any(os.scandir(os.path.join(trained, name)))   # For TensorBoard.
+
+
 def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
   process = conftest.start('cifar10_eval.py', '--data_dir=' + data_dir,
                            '--checkpoint_dir=%s' % tmp_path,

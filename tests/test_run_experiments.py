@@ -34,7 +34,8 @@ def wait_for(process, words):
 def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   """Two cells at a time: SIGTERM while both train, kill -9 to all processes in a
   compression, SIGINT in fine-tuning, kill -9 in the report. Then the table is
-  that of a serial sweep which nothing disturbed."""
+  that of a serial sweep which nothing disturbed, though both trainings were
+  evaluated by hand when they had hardly begun."""
   out = tmp_path / 'a b;$(touch x)'
   shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
   data_dir = str(tmp_path / 'd b;$(touch x)')
@@ -53,6 +54,11 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
     process.communicate()   # Its children, too, have ended by then.
     assert process.returncode == code
     assert 'report' in words or not os.path.exists(out / 'table.csv')
+    if number == signal.SIGTERM:
+      for network in ('scratch_64', 'scratch_8'):
+        assert conftest.run(
+            'cifar10_eval.py', '--data_dir=' + data_dir,
+            '--checkpoint_dir=%s' % (out / 'seed0' / network))[0] == 0
   process = sweep(data_dir, out, JOBS='2')
   output, _ = process.communicate()
   assert process.returncode == 0, output
@@ -73,6 +79,14 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   output, _ = sweep(data_dir, out).communicate()
   assert [line.split()[2] for line in output.splitlines()
           if line.startswith('+ ')] == ['results/report.py']
+  # Other settings: its program says what of the folder will not do.
+  process = sweep(data_dir, out, PRECISION='bfloat16')
+  output, _ = process.communicate()
+  assert process.returncode == 1
+  assert output.splitlines()[-1] == (
+      'cifar10_train.py: Folder %s was made with precision = float32, not '
+      'bfloat16; name another folder, or use the same value.' % (
+          out / 'seed0' / 'scratch_64'))
 
 
 @pytest.fixture
