@@ -215,11 +215,12 @@ def compress():
       'parent': parent, 'parent_step': int(arrays.get('global_step', 0))}
   lock = checkpoint.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
-  if os.path.exists(report):
+  if checkpoint.finished(FLAGS.output_dir):
     slim_path, _, made = checkpoint.read_newest(FLAGS.output_dir)
     checkpoint.require_same(FLAGS.output_dir, made, settings)
-    print('%s is finished.' % slim_path)
-    return 0
+    if os.path.exists(report):
+      print('%s is finished.' % slim_path)
+      return 0
 
   fit, check, samples, orders = thinet_moments.cached_moments(
       arrays, digest, num_images, locations, FLAGS.seed,

@@ -199,6 +199,23 @@ def test_checkpoints(call, scripts, trained, tmp_path, script, change, words):
           codes=(1,))
 
 
+@pytest.mark.parametrize('script, flag', [
+    ('train', 'train_dir'), ('compress', 'output_dir'), ('finetune', 'train_dir')])
+def test_folder_of_another_network(call, scripts, trained, tmp_path, script,
+                                   flag):
+  parent = tmp_path / 'parent'
+  shutil.copytree(trained, parent)
+  os.unlink(parent / 'lock')   # That the folder is held is all that may change.
+  before = tree(parent)
+  code, _, errors = call(*scripts[script], '--checkpoint_dir=%s' % parent
+                         if script != 'train' else '--seed=1',
+                         '--%s=%s' % (flag, parent))
+  assert code == 1 and 'name another folder' in errors
+  assert '%s was made with' % parent in errors and len(errors.splitlines()) == 1
+  os.unlink(parent / 'lock')
+  assert tree(parent) == before
+
+
 @pytest.mark.parametrize('script, flag, code', [('train', '--epochs=x', 2),
                                                 ('eval', '--checkpoint_dir=', 1)])
 def test_as_processes(scripts, script, flag, code):
