@@ -36,8 +36,21 @@ fi
 : "${CONTROLS=l1_full l1_network random_full random_network}"
 : "${JOBS:=1}"                      # Cells side by side; or, with GPUS="0 1",
 : "${GPUS:=}"                       # one on each of these.
-[[ $JOBS =~ ^[1-9][0-9]*$ ]] ||
-  refuse "JOBS=$JOBS is no number of cells; give 1 or more."
+
+# checked NAME PATTERN REMEDY: refuses a word that would end a sweep hours later.
+checked() {
+  local word
+  for word in ${!1}; do
+    [[ $word =~ ^($2)$ ]] || refuse "$1 has $word; $3."
+  done
+}
+mode='(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
+checked WIDTHS '[1-9]|[1-5][0-9]|6[0-4]' 'give numbers of channels, 1 to 64'
+checked SEEDS '[0-9]+' 'give whole numbers, 0 or above'
+checked FINETUNE_EPOCHS '[0-9.]*[1-9][0-9.]*' 'give a number above 0'
+checked MODES "$mode" 'give names as thinet_none or least_squares_full'
+checked CONTROLS "$mode" 'give names as l1_full or random_network'
+checked JOBS '[1-9][0-9]*' 'give a number of cells, 1 or more'
 export PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
 export FINETUNE_EPOCHS MODES CONTROLS
 

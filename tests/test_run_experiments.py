@@ -176,10 +176,25 @@ def test_usage():
   assert result.returncode == 2 and result.stderr.startswith('usage: ')
 
 
-@pytest.mark.parametrize('jobs', ['0', '-1', 'two', '1.5'])
-def test_a_number_of_jobs_that_is_none_is_refused(tmp_path, jobs):
-  process = sweep('data', tmp_path / 'out', JOBS=jobs)
+@pytest.mark.parametrize('name, value, word', [
+    ('JOBS', '0', '0'), ('JOBS', '-1', '-1'), ('JOBS', 'two', 'two'),
+    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', '64,8', '64,8'),
+    ('SEEDS', '0 1.5', '1.5'), ('SEEDS', '-1', '-1'),
+    ('FINETUNE_EPOCHS', '0', '0'), ('FINETUNE_EPOCHS', 'ten', 'ten'),
+    ('MODES', 'thinet_none thinet_al', 'thinet_al'), ('MODES', 'thinet', 'thinet'),
+    ('CONTROLS', 'l2_full', 'l2_full')])
+def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
+  process = sweep('data', tmp_path / 'out', **{name: value})
   output, _ = process.communicate()
   assert process.returncode == 2 and not (tmp_path / 'out').exists()
-  assert output == ('run_experiments.sh: JOBS=%s is no number of cells; give 1 '
-                    'or more.\n' % jobs)
+  assert output.startswith('run_experiments.sh: %s has %s; give ' % (name, word))
+  assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize('settings', [
+    dict(WIDTHS='64 48 8 1', SEEDS='0 17', FINETUNE_EPOCHS='0.5', JOBS='12'),
+    dict(MODES='thinet_kept_scale least_squares_network', CONTROLS='')])
+def test_good_settings_are_taken(tmp_path, recorder, settings):
+  process = sweep('data', tmp_path / 'out', **recorder(**settings))
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
