@@ -1,6 +1,7 @@
 """Evaluation against a count in NumPy, and as a process."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -71,18 +72,19 @@ def test_eval_json_line_and_scalars(data_dir, trained):
     (dict(eval_data='train_eval'), 'eval_train_eval'),
     (dict(weights='raw'), 'eval_test_raw'),
     (dict(eval_data='train_eval', weights='raw'), 'eval_train_eval_raw')])
-def test_other_images_or_weights_leave_eval_json(flags, data_dir, trained, other,
-                                                 name):
-  flags(data_dir=data_dir, checkpoint_dir=trained, batch_size=50)
+def test_other_images_or_weights_leave_eval_json(tmp_path, flags, data_dir,
+                                                 trained, other, name):
+  folder = shutil.copytree(trained, tmp_path / 'trained')
+  flags(data_dir=data_dir, checkpoint_dir=str(folder), batch_size=50)
   assert cifar10_eval.evaluate() == 0
-  kept = open(os.path.join(trained, 'eval.json')).read()
+  kept = (folder / 'eval.json').read_text()
   flags(**other)
   assert cifar10_eval.evaluate() == 0
-  assert open(os.path.join(trained, 'eval.json')).read() == kept
-  result = json.load(open(os.path.join(trained, name + '.json')))
+  assert (folder / 'eval.json').read_text() == kept
+  result = json.load(open(folder / (name + '.json')))
   assert (result['split'], result['weights']) == (
       other.get('eval_data', 'test'), other.get('weights', 'averaged'))
-  assert any(os.scandir(os.path.join(trained, name)))   # For TensorBoard.
+  assert any(os.scandir(folder / name))   # For TensorBoard.
 
 
 def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
