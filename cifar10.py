@@ -62,7 +62,7 @@ Schedule = collections.namedtuple(
 SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
                           MOVING_AVERAGE_DECAY, 0.0, 1.0, 0),
-    'fast': Schedule(50, 0.04, True, 0.9, 0.999, 0.1, 1.0, 0),
+    'fast': Schedule(50, 0.02, True, 0.9, 0.999, 0.1, 4.0, 0),
     'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 12.0, 350),
 }
 

@@ -30,7 +30,7 @@ CANDIDATES = {
     'rate%g_convolutions%g_smoothing%g' % (rate, factor, smoothing):
         FAST._replace(learning_rate=rate, convolution_rate=factor,
                       label_smoothing=smoothing)
-    for rate in (0.01, 0.02, 0.04, 0.08) for factor in (1.0, 4.0)
+    for rate in (0.01, 0.02, 0.04, 0.08) for factor in (1.0, 4.0, 12.0)
     for smoothing in (0.0, 0.1)}
 cifar10.tf.app.flags.DEFINE_multi_enum(
     'candidate', list(CANDIDATES), list(CANDIDATES), 'What to train.')
