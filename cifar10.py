@@ -13,7 +13,7 @@ import os
 import sys
 
 import cifar10_input
-import operations
+from support import operations
 from cifar10_input import UserError
 
 from absl import app

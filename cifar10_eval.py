@@ -20,11 +20,11 @@ import shutil
 import tempfile
 import time
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_input
 from cifar10_input import UserError
-import summaries
+from support import summaries
 
 import numpy as np
 import tensorflow.compat.v1 as tf

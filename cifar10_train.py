@@ -13,12 +13,12 @@ import signal
 import sys
 import time
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_input
 from cifar10_input import UserError
-import operations
-import summaries
+from support import operations
+from support import summaries
 
 import numpy as np
 import tensorflow.compat.v1 as tf

@@ -11,13 +11,13 @@ import os
 import sys
 import time
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_input
-import summaries
+from support import summaries
 import thinet
-import thinet_moments
-import thinet_reconstruct
+from support import thinet_moments
+from support import thinet_reconstruct
 from cifar10_input import UserError
 
 import numpy as np

@@ -6,7 +6,7 @@
 Starts from the averaged weights of the slim checkpoint; resumes as trainings do.
 --distill=runs/seed0/scratch_64 also imitates the averaged network there.
 """
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_train
 from cifar10_input import UserError

@@ -22,12 +22,12 @@ import sys
 sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
                              os.pardir), os.path.dirname(__file__)]
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_input
 import thinet
 import thinet_compress
-import thinet_moments
+from support import thinet_moments
 from training import processor
 
 import numpy as np

@@ -17,7 +17,7 @@ sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
                              os.pardir), os.path.dirname(__file__)]
 
 import cifar10
-import operations
+from support import operations
 import training
 
 import numpy as np

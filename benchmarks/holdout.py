@@ -5,7 +5,7 @@ the last tenth in place of the test images.
 """
 import os
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import cifar10_input

@@ -16,13 +16,13 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 os.pardir))
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import cifar10_input
 import thinet
 import thinet_compress
-import thinet_moments
+from support import thinet_moments
 
 import numpy as np
 import tensorflow.compat.v1 as tf

@@ -17,7 +17,7 @@ import tempfile
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir)
 sys.path.insert(0, ROOT)
 
-import checkpoint
+from support import checkpoint
 import cifar10
 
 import numpy as np

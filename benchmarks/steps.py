@@ -5,7 +5,7 @@
 
 Takes the slim network apart again: the same channels without any refit and with
 conv2 refitted as by --reconstruction=full, then the steps of
-thinet_reconstruct.py one by one. Prints top-1 on the test images behind each.
+support/thinet_reconstruct.py one by one. Prints top-1 on the test images behind each.
 """
 import json
 import os
@@ -14,13 +14,13 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
                                 os.pardir))
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import cifar10_input
 import thinet_compress
-import thinet_moments
-import thinet_reconstruct
+from support import thinet_moments
+from support import thinet_reconstruct
 from cifar10_input import UserError
 
 from absl.testing import flagsaver

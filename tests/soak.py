@@ -25,7 +25,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.dirname(os.path.abspath(__file__))]
 
-import checkpoint
+from support import checkpoint
 import demo_data
 
 LONGEST_WAIT = 25.0   # Seconds from a start to its kill, at most.

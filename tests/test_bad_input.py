@@ -6,7 +6,7 @@ else gets between the sentence and the user.
 import os
 import shutil
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import cifar10_input

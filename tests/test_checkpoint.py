@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import conftest
 import numpy as np
@@ -96,7 +96,7 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_one_holder_at_a_time_and_the_dead_do_not_hold(tmp_path):
-  code = ('import sys; sys.path.insert(0, %r); import checkpoint; '
+  code = ('import sys; sys.path.insert(0, %r); from support import checkpoint; '
           'lock = checkpoint.hold(%r); print("held", flush=True); input()' % (
               conftest.ROOT, str(tmp_path)))
   holder = subprocess.Popen([sys.executable, '-c', code], text=True,

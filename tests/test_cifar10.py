@@ -1,7 +1,7 @@
 """The network against counts by hand and TensorFlow's own operations."""
 import cifar10
 import numpy as np
-import operations
+from support import operations
 import pytest
 import tensorflow.compat.v1 as tf
 

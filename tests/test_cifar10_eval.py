@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import cifar10_input

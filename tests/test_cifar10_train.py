@@ -5,7 +5,7 @@ import os
 import re
 import signal
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_train
 import conftest

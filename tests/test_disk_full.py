@@ -2,7 +2,7 @@
 import json
 import os
 
-import checkpoint
+from support import checkpoint
 import conftest
 import pytest
 from test_cifar10_train import assert_same, train

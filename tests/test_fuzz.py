@@ -6,7 +6,7 @@ FUZZ_EXAMPLES=10000: see tests/README.md.
 import json
 import os
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_input
 import numpy as np

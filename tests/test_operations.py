@@ -1,6 +1,6 @@
 """The rewritten operations against those they replace, and by brute force."""
 import numpy as np
-import operations
+from support import operations
 import pytest
 import tensorflow.compat.v1 as tf
 

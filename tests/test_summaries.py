@@ -10,13 +10,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import conftest
 import numpy as np
 import pytest
-import summaries
+from support import summaries
 import thinet_compress
 import thinet_finetune
 import tensorflow.compat.v1 as tf

@@ -3,7 +3,7 @@ import json
 import os
 import shutil
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import conftest
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import thinet
 import thinet_compress
-import thinet_moments
+from support import thinet_moments
 from absl.testing import flagsaver
 from cifar10_input import UserError
 from test_thinet import textbook_order

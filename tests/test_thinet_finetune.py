@@ -1,7 +1,7 @@
 """Fine-tuning starts from the slim network's averages and learns."""
 import json
 
-import checkpoint
+from support import checkpoint
 import cifar10
 import cifar10_eval
 import conftest

@@ -4,7 +4,7 @@ import cifar10_input
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import thinet_reconstruct
+from support import thinet_reconstruct
 
 RATE = 1e-4
 ROWS = np.random.default_rng(1).normal(size=[200, 51])

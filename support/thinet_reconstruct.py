@@ -14,7 +14,7 @@ What each step gains stands in results/README.md.
 import cifar10
 import cifar10_input
 import thinet
-import thinet_moments
+from support import thinet_moments
 from cifar10_input import UserError
 
 import numpy as np

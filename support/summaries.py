@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 
-import checkpoint
+from support import checkpoint
 import cifar10
 
 import numpy as np
