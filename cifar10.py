@@ -56,14 +56,15 @@ WARMUP = 0.05                   # Share of a linear schedule with a rising rate.
 
 # convolution_rate: how many times as fast conv1 and conv2 learn as the rest.
 # warmup_steps: the rate of a linear schedule rises no faster than over these.
+# preconditioned: conv1 and conv2, by support/preconditioner.py.
 Schedule = collections.namedtuple(
     'Schedule', 'epochs learning_rate linear momentum average_decay '
-                'label_smoothing convolution_rate warmup_steps')
+                'label_smoothing convolution_rate warmup_steps preconditioned')
 SCHEDULES = {
     'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
-                          MOVING_AVERAGE_DECAY, 0.0, 1.0, 0),
-    'fast': Schedule(50, 0.02, True, 0.9, 0.999, 0.1, 4.0, 0),
-    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 12.0, 350),
+                          MOVING_AVERAGE_DECAY, 0.0, 1.0, 0, False),
+    'fast': Schedule(50, 0.02, True, 0.9, 0.999, 0.1, 4.0, 0, False),
+    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 1.5, 350, True),
 }
 
 DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE = 0.9, 4.0
@@ -297,9 +298,8 @@ def loss(logits, labels, label_smoothing=0.0, teacher=None):
   def mean_cross_entropy(targets, logits):
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(
         labels=tf.stop_gradient(targets), logits=logits))
-  targets = tf.one_hot(labels, NUM_CLASSES, 1 - label_smoothing +
-                       label_smoothing / NUM_CLASSES,
-                       label_smoothing / NUM_CLASSES)
+  spread = label_smoothing / NUM_CLASSES
+  targets = tf.one_hot(labels, NUM_CLASSES, 1 - label_smoothing + spread, spread)
   cross_entropy = mean_cross_entropy(targets, logits)
   if teacher is not None:
     weight, temperature = DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE
@@ -348,7 +348,7 @@ def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
 
 def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
           momentum=0.0, average_decay=MOVING_AVERAGE_DECAY,
-          convolution_rate=1.0):
+          convolution_rate=1.0, preconditioners=()):
   """One step of gradient descent, then of the moving averages.
 
   Args:
@@ -358,26 +358,28 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
     momentum: Nesterov's; 0 for plain gradient descent.
     average_decay: decay of the moving averages of the weights.
     convolution_rate: of conv1 and conv2, times learning_rate.
+    preconditioners: name -> matrix to multiply the gradient of that kernel by.
 
   Returns:
     The operation to run; it ends when the averages are updated.
   """
   tf.summary.scalar('learning_rate', learning_rate)
-  if momentum:
-    optimizer = tf.train.MomentumOptimizer(learning_rate, momentum,
-                                           use_nesterov=True)
-  else:
-    optimizer = tf.train.GradientDescentOptimizer(learning_rate)
+  optimizer = (
+      tf.train.MomentumOptimizer(learning_rate, momentum, use_nesterov=True)
+      if momentum else tf.train.GradientDescentOptimizer(learning_rate))
   next_step = tf.identity(global_step) + 1
   averages = tf.train.ExponentialMovingAverage(average_decay, next_step)
   updates = [_add_loss_summaries(total_loss)]
   for gradient, var in optimizer.compute_gradients(total_loss):
-    tf.summary.histogram(var.op.name + '/values', var,
-                         collections=['histograms'])
-    tf.summary.histogram(var.op.name + '/gradients', gradient,
-                         collections=['histograms'])
-    if var.op.name.startswith('conv'):
+    name = var.op.name
+    for kind, value in (('values', var), ('gradients', gradient)):
+      tf.summary.histogram('%s/%s' % (name, kind), value,
+                           collections=['histograms'])
+    if name.startswith('conv'):
       gradient *= convolution_rate   # The update is linear in it.
+    if name in preconditioners:
+      rows = tf.reshape(gradient, [-1, var.shape[-1].value])
+      gradient = tf.reshape(preconditioners[name] @ rows, var.shape)
     # After its weights: else the average lags a step, or races with the update.
     # But not after all weights: the others' gradients may not be there yet.
     with tf.control_dependencies([optimizer.apply_gradients([(gradient, var)])]):
@@ -401,11 +403,8 @@ def assign(session, values):
 
 
 def session_config(parts=1):
-  """Uses a GPU where there is one, as much of its memory as needed.
-
-  Args:
-    parts: of a batch, which share the cores.
-  """
+  """Uses a GPU where there is one, as much of its memory as needed; the parts of
+  a batch share the cores."""
   return tf.ConfigProto(
       allow_soft_placement=True,
       intra_op_parallelism_threads=operations.cores() // parts,

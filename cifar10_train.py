@@ -18,6 +18,7 @@ import cifar10
 import cifar10_input
 from cifar10_input import UserError
 from support import operations
+from support import preconditioner
 from support import summaries
 
 import numpy as np
@@ -319,6 +320,8 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step, last_step))
     return 0
 
+  matrices = (preconditioner.of_network(initial, FLAGS.seed)
+              if plan.preconditioned else ())
   with tf.Graph().as_default():
     tf.set_random_seed(FLAGS.seed)
     global_step = tf.train.get_or_create_global_step()
@@ -333,7 +336,7 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
         global_step, plan, rate, steps_per_epoch, last_step)
     train_op = cifar10.train(loss, global_step, learning_rate,
                              plan.momentum, plan.average_decay,
-                             plan.convolution_rate)
+                             plan.convolution_rate, matrices)
     tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(settings),
                     trainable=False)
 

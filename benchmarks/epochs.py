@@ -21,16 +21,29 @@ import holdout
 import thinet_finetune
 
 from absl.testing import flagsaver
+import tensorflow.compat.v1 as tf
 
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'checkpoint_dir', 'train_dir', 'conv1_channels',
               'precision', 'seed'):
-  cifar10.tf.app.flags.declare_key_flag(_name)
+  tf.app.flags.declare_key_flag(_name)
 
 STARTS = ['scratch', 'thinet_none', 'thinet_scale', 'least_squares_full',
           'least_squares_network', 'scratch_64']
 EPOCHS = [1, 2, 5, 10, 20]
-cifar10.tf.app.flags.DEFINE_multi_enum('start', STARTS, STARTS, 'From what.')
+tf.app.flags.DEFINE_multi_enum('start', STARTS, STARTS, 'From what.')
+
+
+def random_weights(width):
+  """name -> array: what a training from scratch starts with, averages too."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(FLAGS.seed)
+    cifar10.inference(tf.zeros([1, cifar10.IMAGE_SIZE, cifar10.IMAGE_SIZE, 3]),
+                      width)
+    session.run(tf.global_variables_initializer())
+    weights = session.run({var.op.name: var for var in tf.trainable_variables()})
+  return dict(weights, **{name + cifar10.AVERAGE: value
+                          for name, value in weights.items()})
 
 
 def main(argv=None):
@@ -46,8 +59,8 @@ def main(argv=None):
           start, width, epochs))
       with flagsaver.flagsaver(checkpoint_dir=source, train_dir=folder,
                                epochs=float(epochs), log_frequency=1000):
-        if (cifar10_train.train('finetune', width) if start == 'scratch' else
-            thinet_finetune.finetune()):
+        if (cifar10_train.train('finetune', width, random_weights(width))
+            if start == 'scratch' else thinet_finetune.finetune()):
           return 1
       results.append(holdout.top1(folder))
     print('%d channels, %s: %s' % (width, start, ' '.join(

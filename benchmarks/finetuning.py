@@ -33,10 +33,14 @@ MODES = ['thinet_none', 'thinet_scale', 'least_squares_network']
 FINETUNE = cifar10.SCHEDULES['finetune']
 CANDIDATES = {   # Schedule, and whether with --distill.
     'plain0.1': (FINETUNE._replace(learning_rate=0.1, momentum=0.0,
-                                   convolution_rate=1.0), False)}
-for _times in (1, 4, 30):   # rate0.01_smoothing0 has 12.
-  CANDIDATES['convolutions%d' % _times] = (
-      FINETUNE._replace(convolution_rate=_times), False)
+                                   convolution_rate=1.0, preconditioned=False),
+                 False)}
+for _kind, _factors in (('convolutions', (1, 4, 12, 30)),
+                        ('preconditioned', (0.5, 1.5, 4, 12))):
+  for _times in _factors:   # rate0.01_smoothing0 is preconditioned1.5.
+    CANDIDATES['%s%g' % (_kind, _times)] = (
+        FINETUNE._replace(convolution_rate=_times,
+                          preconditioned=_kind == 'preconditioned'), False)
 for _rate in (0.005, 0.01, 0.02, 0.04):
   for _smoothing in (0.0, 0.1):
     CANDIDATES['rate%g_smoothing%g' % (_rate, _smoothing)] = (

@@ -10,6 +10,7 @@ import pytest
 import thinet_compress
 import thinet_finetune
 from cifar10_input import UserError
+from test_cifar10_train import assert_same
 
 
 @pytest.fixture
@@ -75,6 +76,23 @@ def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
   result = json.load(open(tmp_path / 'tuned' / 'eval.json'))
   assert code == 0 and result['fine_tuned'] is True
   assert result['conv1_channels'] == 4
+
+
+def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, slim):
+  """kill -9 when step 20 is logged; what preconditions is then made again."""
+  def command(folder):
+    return ('thinet_finetune.py', '--data_dir=' + data_dir, '--batch_size=50',
+            '--checkpoint_dir=' + slim, '--train_dir=%s' % folder,
+            '--max_steps=40', '--checkpoint_frequency=10', '--log_frequency=10')
+  process = conftest.start(*command(tmp_path / 'killed'))
+  for line in process.stdout:
+    if ': step 20,' in line:
+      break
+  process.kill()
+  process.communicate()
+  for folder in ('killed', 'never'):
+    assert conftest.run(*command(tmp_path / folder))[0] == 0
+  assert_same(tmp_path / 'killed', tmp_path / 'never')
 
 
 def probabilities(arrays):
