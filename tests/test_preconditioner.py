@@ -5,8 +5,7 @@ import cifar10
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import thinet_finetune
-from test_thinet_finetune import slim
+from test_thinet_finetune import one_step, slim
 
 
 def patch_moments(x):
@@ -61,16 +60,8 @@ def test_a_step_goes_along_the_preconditioned_gradients(tmp_path, flags, slim,
   """Against a step without, whose changes are multiplied by the matrices here."""
   _, before, _ = checkpoint.read_newest(slim)
   matrices = preconditioner.of_network(checkpoint.averages(before), 0)
-  changes = []
-  for use in (False, True):
-    monkeypatch.setitem(cifar10.SCHEDULES, 'finetune', cifar10.SCHEDULES[
-        'finetune']._replace(preconditioned=use))
-    folder = str(tmp_path / str(use))
-    flags(train_dir=folder, max_steps=1, learning_rate=3.5)
-    assert thinet_finetune.finetune() == 0
-    _, after, _ = checkpoint.read_newest(folder)
-    changes.append({name: after[name] - before[name + cifar10.AVERAGE]
-                    for name in cifar10.weight_shapes(4)})
+  changes = [one_step(slim, tmp_path / str(use), flags, monkeypatch,
+                      preconditioned=use) for use in (False, True)]
   for name, change in changes[0].items():
     if name in matrices:
       rows = len(matrices[name])

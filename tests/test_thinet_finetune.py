@@ -37,21 +37,24 @@ def test_with_rate_0_nothing_but_weight_averages_remain(tmp_path, flags, slim):
   assert settings['parent']['parent_step'] == 30
 
 
+def one_step(slim, folder, flags, monkeypatch, **changed):
+  """name -> what one step adds to the weights, by the schedule so changed."""
+  monkeypatch.setitem(cifar10.SCHEDULES, 'finetune', cifar10.SCHEDULES[
+      'finetune']._replace(**changed))
+  flags(train_dir=str(folder), max_steps=1, learning_rate=3.5)
+  assert thinet_finetune.finetune() == 0
+  _, before, _ = checkpoint.read_newest(slim)
+  _, after, _ = checkpoint.read_newest(str(folder))
+  return {name: after[name] - before[name + cifar10.AVERAGE]
+          for name in cifar10.weight_shapes(4)}
+
+
 def test_convolutions_learn_faster_by_the_schedules_factor(
     tmp_path, flags, slim, monkeypatch):
   """After one step from the same weights, in a run with the factor and one
   without."""
-  _, before, _ = checkpoint.read_newest(slim)
-  moved = []
-  for factor in (1.0, 12.0):
-    monkeypatch.setitem(cifar10.SCHEDULES, 'finetune', cifar10.SCHEDULES[
-        'finetune']._replace(convolution_rate=factor))
-    folder = str(tmp_path / ('times%g' % factor))
-    flags(train_dir=folder, max_steps=1, learning_rate=3.5)
-    assert thinet_finetune.finetune() == 0
-    _, after, _ = checkpoint.read_newest(folder)
-    moved.append({name: after[name] - before[name + cifar10.AVERAGE]
-                  for name in cifar10.weight_shapes(4)})
+  moved = [one_step(slim, tmp_path / ('times%g' % factor), flags, monkeypatch,
+                    convolution_rate=factor) for factor in (1.0, 12.0)]
   for name, change in moved[0].items():
     times = 12 if name.startswith('conv') else 1
     assert np.abs(change).max() > 0
