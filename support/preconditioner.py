@@ -26,8 +26,9 @@ def input_moments(weights, seed):
     'conv1/weights' and 'conv2/weights' -> float64 [25 * channels, 25 * channels],
     tap by tap as in the kernel: the mean over a quarter of the positions.
   """
+  # The first session decides about the threads of all: as the training wants them.
   with tf.Graph().as_default() as graph, tf.Session(
-      config=cifar10.session_config()) as session:
+      config=cifar10.session_config(cifar10.batch_parts())) as session:
     step = tf.placeholder(tf.int64, [])
     images, _ = cifar10.distorted_inputs(seed, step)
     cifar10.inference(images, weights['conv1/biases'].size)
