@@ -36,7 +36,8 @@ tf.app.flags.DEFINE_multi_enum('start', STARTS, STARTS, 'From what.')
 
 def random_weights(width):
   """name -> array: what a training from scratch starts with, averages too."""
-  with tf.Graph().as_default(), tf.Session() as session:
+  with tf.Graph().as_default(), tf.Session(
+      config=cifar10.session_config(cifar10.batch_parts())) as session:
     tf.set_random_seed(FLAGS.seed)
     cifar10.inference(tf.zeros([1, cifar10.IMAGE_SIZE, cifar10.IMAGE_SIZE, 3]),
                       width)
