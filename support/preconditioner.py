@@ -4,7 +4,7 @@ Along what all patches of a layer's input have in common, their mean above all, 
 loss bends most. That bounds the learning rate, and in all other directions a kernel
 learns slowly. So its gradient is multiplied by the damped inverse of the patches'
 second moments: the inputs' half of Grosse and Martens (ICML 2016), once and for all
-from the weights that a training starts with. README.md says what it gains.
+from the weights that a training starts with. results/README.md says what it gains.
 """
 import cifar10
 
