@@ -11,6 +11,7 @@ for every script: the shared flags, and how a fault becomes one sentence.
 import collections
 import os
 import sys
+import zlib
 
 import cifar10_input
 from support import operations
@@ -84,12 +85,13 @@ def data_folder():
   return os.path.join(FLAGS.data_dir, cifar10_input.FOLDER)
 
 
-def distorted_inputs(seed, global_step=None, parts=1):
+def distorted_inputs(seed, global_step=None, stream='training', parts=1):
   """The training batch of the global step; see cifar10_input.
 
   Args:
     seed: integer.
     global_step: int64 scalar tensor, by default the graph's global step.
+    stream: what the batches are for.
     parts: how many parts of the batch to make side by side.
 
   Returns:
@@ -99,7 +101,7 @@ def distorted_inputs(seed, global_step=None, parts=1):
   if global_step is None:
     global_step = tf.train.get_or_create_global_step()
   return cifar10_input.distorted_inputs(data_folder(), FLAGS.batch_size, seed,
-                                        global_step, parts)
+                                        global_step, stream, parts)
 
 
 def inputs(eval_data, batch_number):
@@ -134,8 +136,14 @@ def _variable(name, shape, initializer):
 
 
 def _variable_with_weight_decay(name, shape, stddev, wd):
-  """A truncated normal variable; adds wd * l2_loss to 'losses' if wd."""
-  var = _variable(name, shape, tf.truncated_normal_initializer(stddev=stddev))
+  """A truncated normal variable; adds wd * l2_loss to 'losses' if wd.
+
+  Its initial value follows from the graph's seed and its own name, whatever else
+  the graph holds.
+  """
+  full_name = '%s/%s' % (tf.get_variable_scope().name, name)
+  var = _variable(name, shape, tf.truncated_normal_initializer(
+      stddev=stddev, seed=zlib.crc32(full_name.encode()) % 2**31))
   if wd:
     tf.add_to_collection('losses', tf.multiply(tf.nn.l2_loss(var), wd,
                                                name='weight_loss'))

@@ -4,8 +4,9 @@ The data set is six binary files in one folder: data_batch_1..5.bin for training
 and test_batch.bin. Each is a row of 3,073-byte records: one label byte, then
 3,072 bytes of the image as [3, 32, 32]. Any number of records will do.
 
-A batch is a pure function of its arguments: no queue, no thread, no state. So a
-run that is stopped and resumed sees the very batches it would have seen.
+A batch is a pure function of its arguments: no queue, no thread, and no state but
+a cache. So a run that is stopped and resumed sees the very batches it would have
+seen.
 """
 import contextlib
 import hashlib
@@ -14,6 +15,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
+import zlib
 
 # Before TensorFlow's import: its start-up messages would bury ours.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -44,6 +46,7 @@ ARCHIVE_SHA256 = (
     'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd')
 ARCHIVE_MEMBER_BYTES = 10000 * RECORD_BYTES
 
+RANDOM_STREAMS = 2           # Goes up when the same seed gives other batches.
 MAX_BRIGHTNESS_DELTA = 63
 CONTRAST_RANGE = (0.2, 1.8)
 
@@ -239,43 +242,95 @@ def images_and_labels(records, indices):
   return images, tf.cast(batch[:, 0], tf.int32)
 
 
-def shuffled_indices(positions, examples, seed):
-  """Which image stands at each position of the endless training sequence.
+def random_bits(shape, seed, use, number):
+  """Random integers, of which (seed, use, number) determines every bit.
 
-  Positions e * examples ... (e + 1) * examples - 1 are a permutation of the
-  images, another one for every epoch e.
+  Each use has a key of its own, so that no two of them share their numbers. The
+  full range of bits is the same plain and compiled by XLA; floats are not.
 
   Args:
-    positions: int64 [n], 0 or above.
+    shape: list of integers or int32 tensor [dimensions].
+    seed: integer, 0 <= seed < 2**31.
+    use: what the numbers are for, such as 'training/order'.
+    number: integer scalar tensor below 2**31: the step, batch or epoch.
+
+  Returns:
+    int32 of that shape, uniform over all of int32.
+  """
+  key = np.array([seed, zlib.crc32(use.encode())], np.uint32).astype(np.int32)
+  return tf.random.stateless_uniform(
+      shape, tf.random.experimental.stateless_fold_in(
+          tf.constant(key), tf.cast(number, tf.int32), alg='philox'),
+      minval=None, maxval=None, dtype=tf.int32, alg='philox')
+
+
+def random_order(examples, seed, stream, epoch):
+  """A permutation of the images, which (seed, stream, epoch) determines.
+
+  Args:
+    examples: number of images.
+    seed: integer.
+    stream: as for shuffled_indices.
+    epoch: integer scalar tensor.
+
+  Returns:
+    int64 [examples].
+  """
+  bits = random_bits([examples], seed, stream + '/order', epoch)
+  return tf.cast(tf.argsort(bits, stable=True), tf.int64)
+
+
+def shuffled_indices(positions, examples, seed, stream):
+  """Which image stands at each position of an endless sequence.
+
+  Positions e * examples ... (e + 1) * examples - 1 are a permutation of the
+  images, another one for every epoch e. The permutations of two epochs are kept
+  in local variables and made anew only where the first position has left them,
+  so that all but one step an epoch pay for a gather alone. To be called once a
+  graph.
+
+  Args:
+    positions: int64 [n], increasing, 0 or above, of two epochs at most.
     examples: number of images.
     seed: integer; another seed gives other permutations.
+    stream: name of the sequence; another one has other permutations.
 
   Returns:
     int64 [n], each 0 <= index < examples.
   """
-  epochs = positions // examples
-  # The raw operation: the Python wrapper pads a [n, 2] seed wrongly.
-  seeds = tf.stack([tf.fill(tf.shape(epochs), tf.constant(seed, tf.int64)),
-                    epochs, tf.zeros_like(epochs)], axis=1)
-  return tf.raw_ops.RandomIndexShuffle(
-      index=positions % examples, seed=tf.cast(seeds, tf.int32),
-      max_index=tf.fill(tf.shape(epochs), tf.constant(examples - 1, tf.int64)))
+  def local(name, value):
+    return tf.get_variable(name, initializer=value, trainable=False,
+                           collections=[tf.GraphKeys.LOCAL_VARIABLES],
+                           use_resource=True)
+  kept = local('epoch', tf.constant(-1, tf.int64))
+  orders = local('orders', tf.zeros([2 * examples], tf.int64))
+  epoch = positions[0] // examples
+
+  def shuffle():
+    made = tf.concat([random_order(examples, seed, stream, number)
+                      for number in (epoch, epoch + 1)], 0)
+    return tf.group(orders.assign(made), kept.assign(epoch))
+
+  there = tf.cond(tf.equal(kept, epoch), tf.no_op, shuffle)
+  with tf.control_dependencies([there]):
+    return tf.gather(orders, positions - epoch * examples)
 
 
-def distortion_draws(count, seed, step):
-  """The random numbers of a batch's distortions: (seed, step) determines them.
+def distortion_draws(count, seed, stream, step):
+  """The random numbers of a batch's distortions.
 
   Args:
     count: images in the batch.
     seed: integer.
-    step: int64 scalar.
+    stream: as for shuffled_indices.
+    step: integer scalar tensor; (seed, stream, step) determines the numbers.
 
   Returns:
-    float32 [5, count], each 0 <= draw < 1: row and column of the crop, flip,
-    brightness, contrast.
+    float32 [5, count], multiples of 2**-24, 0 <= draw < 1: row and column of the
+    crop, flip, brightness, contrast.
   """
-  return tf.random.stateless_uniform(
-      [5, count], seed=tf.stack([tf.constant(seed, tf.int64), step]))
+  bits = random_bits([5, count], seed, stream + '/distortions', step)
+  return tf.cast(tf.bitwise.bitwise_and(bits, 2**24 - 1), tf.float32) * 2.0**-24
 
 
 def distort(images, draws):
@@ -320,14 +375,17 @@ def distort(images, draws):
       tf.reshape(crops, [-1, size, size, 3]))
 
 
-def distorted_inputs(data_dir, batch_size, seed, global_step, parts=1):
-  """The training batch of a step: a pure function of (seed, global_step).
+def distorted_inputs(data_dir, batch_size, seed, global_step,
+                     stream='training', parts=1):
+  """The batch of a step: a pure function of (seed, stream, global_step).
 
   Args:
     data_dir: folder of the six files, checked by verify.
-    batch_size: images in a batch.
+    batch_size: images in a batch, no more than there are.
     seed: integer.
     global_step: int64 scalar tensor.
+    stream: what the batches are for; another name has another order and other
+      distortions.
     parts: how many parts of the batch to make side by side; changes nothing.
 
   Returns:
@@ -335,15 +393,15 @@ def distorted_inputs(data_dir, batch_size, seed, global_step, parts=1):
     labels: int32 [batch_size].
   """
   records = read_cifar10(data_files(data_dir, 'train_eval'))
-  examples = records.shape[0].value
   step = tf.cast(global_step, tf.int64)
-  draws = distortion_draws(batch_size, seed, step)
+  indices = shuffled_indices(
+      step * batch_size + tf.range(batch_size, dtype=tf.int64),
+      records.shape[0].value, seed, stream)
+  draws = distortion_draws(batch_size, seed, stream, step)
   made = []
   for number in range(parts):
     start, end = (batch_size * i // parts for i in (number, number + 1))
-    positions = step * batch_size + tf.range(start, end, dtype=tf.int64)
-    images, labels = images_and_labels(
-        records, shuffled_indices(positions, examples, seed))
+    images, labels = images_and_labels(records, indices[start:end])
     made.append((distort(images, draws[:, start:end]), labels))
   images, labels = (tf.concat(each, 0) for each in zip(*made))
   images.set_shape([batch_size, None, None, None])

@@ -276,7 +276,7 @@ def record_run(settings, seconds=None):
 
 
 def train(schedule, conv1_channels, initial=None, teacher_weights=None,
-          **made):
+          stream='training', **made):
   """Trains to the last step, from scratch or from given weights.
 
   Args:
@@ -285,6 +285,7 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
     initial: name -> array for every trainable variable and its average, or
       None to start from random weights.
     teacher_weights: name -> array, of a network to imitate; or None.
+    stream: what the batches are for; as for cifar10_input.distorted_inputs.
     **made: how the initial weights were made; goes with the checkpoint.
 
   Returns:
@@ -311,7 +312,8 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
   settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
                   batch_size=FLAGS.batch_size, data_digest=digest,
                   schedule=schedule, learning_rate=rate,
-                  precision=FLAGS.precision)
+                  precision=FLAGS.precision,
+                  random_streams=cifar10_input.RANDOM_STREAMS)
   if plan.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
   lock = checkpoint.hold(FLAGS.train_dir)
@@ -326,7 +328,8 @@ def train(schedule, conv1_channels, initial=None, teacher_weights=None,
     tf.set_random_seed(FLAGS.seed)
     global_step = tf.train.get_or_create_global_step()
     parts = cifar10.batch_parts()
-    images, labels = cifar10.distorted_inputs(FLAGS.seed, parts=parts)
+    images, labels = cifar10.distorted_inputs(FLAGS.seed, stream=stream,
+                                              parts=parts)
     logits = cifar10.inference(images, conv1_channels, FLAGS.precision, parts)
     teacher = (cifar10.constant_logits(images, teacher_weights, parts)
                if teacher_weights else None)

@@ -78,8 +78,9 @@ run() {
 # evaluates it, unless that was done before with the same settings. With others
 # the command itself says whether the folder will do.
 evaluated() {
-  local settings="DATA_DIR=$DATA_DIR SCHEDULE=$SCHEDULE EPOCHS=$EPOCHS"
-  settings+=" PRECISION=$PRECISION FINETUNE_EPOCHS=$FINETUNE_EPOCHS"
+  local settings="RANDOM_STREAMS=2 DATA_DIR=$DATA_DIR SCHEDULE=$SCHEDULE"
+  settings+=" EPOCHS=$EPOCHS PRECISION=$PRECISION"
+  settings+=" FINETUNE_EPOCHS=$FINETUNE_EPOCHS"
   if [[ -f $1/eval.json && -f $1/finished ]]; then
     [[ $(<"$1/finished") == "$settings" ]] && return
   fi

@@ -212,6 +212,7 @@ def compress():
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
       'seed': FLAGS.seed, 'num_images': num_images,
       'locations_per_image': locations, 'data_digest': digest,
+      'random_streams': cifar10_input.RANDOM_STREAMS,
       'parent': parent, 'parent_step': int(arrays.get('global_step', 0))}
   lock = checkpoint.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')

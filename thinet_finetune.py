@@ -40,8 +40,8 @@ def finetune():
     teacher_weights = checkpoint.averages(teacher)
     made['teacher'] = dict(settings, step=int(teacher.get('global_step', 0)))
   return cifar10_train.train('finetune', arrays['conv1/biases'].size, initial,
-                             teacher_weights, parent=parent, fine_tuned=True,
-                             **made)
+                             teacher_weights, 'finetuning', parent=parent,
+                             fine_tuned=True, **made)
 
 
 def main(argv=None):

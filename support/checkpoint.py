@@ -191,6 +191,11 @@ def hold(folder):
 
 def require_same(folder, found, wanted):
   """Raises UserError if a folder was made with other settings than wanted."""
+  if wanted.get('random_streams') != found.get('random_streams'):
+    raise UserError(
+        'Folder %s was made by a version of this program that draws other '
+        'images from the same seed; name another folder, or go on with that '
+        'version.' % folder)
   for name in sorted(wanted.keys() | found.keys()):
     if wanted.get(name) != found.get(name):
       raise UserError(

@@ -30,7 +30,7 @@ def input_moments(weights, seed):
   with tf.Graph().as_default() as graph, tf.Session(
       config=cifar10.session_config(cifar10.batch_parts())) as session:
     step = tf.placeholder(tf.int64, [])
-    images, _ = cifar10.distorted_inputs(seed, step)
+    images, _ = cifar10.distorted_inputs(seed, step, 'preconditioner')
     cifar10.inference(images, weights['conv1/biases'].size)
     moments = {}
     for layer, x in (('conv1', images),

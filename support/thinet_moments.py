@@ -21,23 +21,24 @@ FLAGS = tf.app.flags.FLAGS
 CHECK_SHARE = 10    # A tenth of each batch measures the error; the rest fits.
 
 
-def sampled_patches(inputs, locations, seed, batch_number):
+def sampled_patches(inputs, locations, seed, use, batch_number):
   """Patches of a convolution's input around distinct random positions.
 
   Args:
     inputs: float32 [n, side, side, channels], as norm1.
     locations: positions in each image.
     seed: integer.
-    batch_number: int64 scalar; (seed, batch_number) determines the positions.
+    use: what the positions are for.
+    batch_number: int64 scalar; (seed, use, batch_number) determines the
+      positions.
 
   Returns:
     float32 [n * locations, 25 * channels], tap by tap.
   """
   count, (_, side, _, channels) = tf.shape(inputs)[0], inputs.shape.as_list()
   padded = tf.pad(inputs, [[0, 0], [2, 2], [2, 2], [0, 0]])
-  _, positions = tf.nn.top_k(tf.random.stateless_uniform(
-      [count, side * side],
-      seed=tf.stack([tf.constant(seed, tf.int64), batch_number])), locations)
+  _, positions = tf.nn.top_k(cifar10_input.random_bits(
+      [count, side * side], seed, use, batch_number), locations)
   taps = np.add.outer(np.arange(5) * (side + 4), np.arange(5)).ravel()
   corners = (tf.range(count)[:, tf.newaxis] * (side + 4) ** 2 +
              positions // side * (side + 4) + positions % side)
@@ -67,12 +68,12 @@ def sampled_batches(arrays, num_images, locations, seed):
                          tf.minimum((batch + 1) * batch_size, num_images))
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
-            positions, records.shape[0].value, seed))
+            positions, records.shape[0].value, seed, 'moments'))
     cifar10.inference(cifar10_input.central(images),
                       arrays['conv1/biases'].size)
     patches = sampled_patches(
         tf.get_default_graph().get_tensor_by_name('norm1:0'), locations, seed,
-        batch)
+        'moments/positions', batch)
     with tf.Session(config=cifar10.session_config()) as session:
       session.run(tf.local_variables_initializer())
       cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
@@ -132,7 +133,8 @@ def cached_moments(arrays, digest, num_images, locations, seed, choices):
     samples, and int64 [k, criteria, channels], the orders so many lead to.
   """
   key = hashlib.sha256(repr((digest, num_images, locations, seed,
-                             FLAGS.batch_size)).encode())
+                             FLAGS.batch_size,
+                             cifar10_input.RANDOM_STREAMS)).encode())
   for name in ('conv1/weights', 'conv1/biases', 'conv2/weights'):
     key.update(arrays[name + cifar10.AVERAGE].tobytes())
   path = os.path.join(FLAGS.checkpoint_dir,

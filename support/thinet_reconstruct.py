@@ -55,10 +55,10 @@ class _Networks:
         self.batch_size, dtype=tf.int64)
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
-            positions, records.shape[0].value, seed))
+            positions, records.shape[0].value, seed, 'refits'))
     self.images = images = cifar10_input.distort(
         images, cifar10_input.distortion_draws(self.batch_size, seed,
-                                               self.step))
+                                               'refits', self.step))
     for name, weights in (('original', original), ('slim', slim)):
       with tf.variable_scope(name):
         cifar10.inference(images, weights['conv1/biases'].size)
@@ -120,7 +120,8 @@ def _conv2_through_relu(networks):
   """Step 1. Returns what compress.json should say, and the inputs' moments."""
   kernel, biases = networks.slim['conv2/weights'], networks.slim['conv2/biases']
   inputs, patches = [thinet_moments.sampled_patches(
-      networks.tensor(network, 'norm1'), LOCATIONS, networks.seed, networks.step)
+      networks.tensor(network, 'norm1'), LOCATIONS, networks.seed,
+      'refits/conv2 positions', networks.step)
                      for network in ('slim', 'original')]
   whole = networks.variables['original/conv2/weights']
   targets = tf.nn.bias_add(
@@ -158,9 +159,10 @@ def _preconditioner(networks, output, moments):
   Returns:
     (left, right) for conv1 and for conv2: float64 arrays.
   """
-  probes = tf.random.stateless_normal(
-      tf.shape(output), seed=tf.stack([tf.constant(networks.seed, tf.int64),
-                                       networks.step]))
+  # Signs: probes whose second moments are the identity, as those of normals.
+  probes = tf.cast(1 - 2 * tf.bitwise.bitwise_and(cifar10_input.random_bits(
+      tf.shape(output), networks.seed, 'refits/probes', networks.step), 1),
+                   tf.float32)
   felt = [tf.reshape(each, [-1, each.shape[-1].value]) for each in tf.gradients(
       tf.reduce_sum(probes * output), [
           networks.tensor('slim', layer + '/pre_activation')
@@ -168,7 +170,9 @@ def _preconditioner(networks, output, moments):
   felt = [tf.matmul(each, each, transpose_a=True) for each in felt]
   few = networks.limited(networks.fit, PRECONDITIONER_IMAGES)
   patches = thinet_moments.sampled_patches(networks.images, LOCATIONS,
-                                           networks.seed, networks.step)
+                                           networks.seed,
+                                           'refits/conv1 positions',
+                                           networks.step)
   patches = _with_ones(networks.rows([patches], few)[0])
   left = [patches.T @ patches / len(patches), moments]
   right = [sum(parts) / (len(few) * networks.batch_size)

@@ -114,6 +114,9 @@ def test_one_holder_at_a_time_and_the_dead_do_not_hold(tmp_path):
 
 def test_other_settings_are_refused_with_both_values():
   checkpoint.require_same('f', {'seed': 1}, {'seed': 1})
+  with pytest.raises(UserError, match='f was made by a version .* other images '
+                     'from the same seed; name another folder'):
+    checkpoint.require_same('f', {'seed': 1}, {'seed': 1, 'random_streams': 2})
   with pytest.raises(UserError, match='f was made with seed = 1, not 2'):
     checkpoint.require_same('f', {'seed': 1}, {'seed': 2})
   with pytest.raises(UserError, match='schedule = fast, not None'):

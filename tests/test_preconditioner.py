@@ -28,7 +28,7 @@ def test_input_moments_are_those_of_patches_cut_by_hand(flags, data_dir, trained
   moments = preconditioner.input_moments(weights, 3)
   with tf.Graph().as_default() as graph, tf.Session() as session:
     step = tf.placeholder(tf.int64, [])
-    images, _ = cifar10.distorted_inputs(3, step)
+    images, _ = cifar10.distorted_inputs(3, step, 'preconditioner')
     cifar10.inference(images, 12)
     session.run(tf.local_variables_initializer())
     cifar10.assign(session, {var: weights[var.op.name]

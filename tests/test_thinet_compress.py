@@ -74,7 +74,7 @@ def test_sampled_patches_are_patches_at_distinct_positions():
   images = images.astype(np.float32)
   with tf.Graph().as_default(), tf.Session() as session:
     patches = session.run(thinet_moments.sampled_patches(
-        tf.constant(images), 10, 0, tf.constant(0, tf.int64)))
+        tf.constant(images), 10, 0, 'positions', tf.constant(0, tf.int64)))
   padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
   for image, found in zip(padded, patches.reshape(3, 10, 50)):
     known = {image[i:i + 5, j:j + 5].tobytes(): (i, j)
