@@ -1,4 +1,4 @@
-"""Draws the table: accuracy against the width of conv1 and against its cost."""
+"""Draws a table: accuracy against the width of conv1 or the multiply-adds."""
 import os
 
 import matplotlib
@@ -12,18 +12,18 @@ COLOURS = {'scratch': '#000000', 'thinet, none': '#D55E00',
            'thinet, full': '#F0E442', 'thinet, network': '#009E73'}
 CONTROL = '#999999'
 INCHES, DOTS = (9, 4), 110    # As wide as a README shows it.
-GAP = 0.055                   # Between labels, of the axis' height.
+GAP = 0.055                   # Between labels, as a share of the axis' height.
 
 
 def curves(table):
   """Groups a table's rows into curves.
 
   Args:
-    table: rows as from report.rows.
+    table: rows as from tables.rows.
 
   Returns:
     (panel, label) -> rows, widest first; panel is the value of fine_tuned, and
-    'scratch' stands in both panels.
+    'scratch' is in both panels.
   """
   result = {}
   for row in table:
@@ -38,7 +38,7 @@ def curves(table):
 
 
 def _spread(heights, low, high, gap):
-  """Ascending heights, moved so that they are a gap apart, from low to high."""
+  """Moves ascending heights apart by a gap, between low and high."""
   placed = []
   for height in heights:
     placed.append(max([low, height] + [below + gap for below in placed[-1:]]))
@@ -49,14 +49,15 @@ def _spread(heights, low, high, gap):
 def draw(path, table, cost, name):
   """Draws top-1 against a cost, without and with fine-tuning beside each other.
 
-  Lines are ours, with a bar of one standard deviation where there are several
-  seeds; rings are the published figures. A curve is named at its cheap end.
+  Lines are our figures, with a bar of one standard deviation where there are
+  three seeds or more; rings are the published ones. The label of a curve stands
+  at its cheap end.
 
   Args:
-    path: PNG file to write, by a rename.
-    table: rows as from report.rows.
+    path: PNG file; a temporary file is renamed to it.
+    table: rows as from tables.rows.
     cost: width -> number; rows of other widths are left out.
-    name: what the numbers are, with the unit.
+    name: label of the cost, with its unit.
 
   Raises:
     OSError: the file cannot be written.
@@ -76,14 +77,15 @@ def draw(path, table, cost, name):
       colour = COLOURS.get(label, CONTROL)
       rows = sorted(rows, key=lambda row: cost[row['conv1_channels']])
       costs = [cost[row['conv1_channels']] for row in rows]
-      axes.errorbar(costs, [row['top1_mean'] for row in rows],
-                    [row.get('top1_sd', 0) for row in rows], color=colour,
-                    marker='.', linewidth=1.5, capsize=2)
+      heights = [float(row['top1_mean']) for row in rows]
+      bars = [float(row['top1_sd']) if row['n'] > 2 else 0 for row in rows]
+      axes.errorbar(costs, heights, bars, color=colour, marker='.',
+                    linewidth=1.5, capsize=2)
       shown = [row for row in rows if 'published_top1' in row]
       axes.plot([cost[row['conv1_channels']] for row in shown],
-                [row['published_top1'] for row in shown], 'o', color=colour,
-                fillstyle='none', markersize=6)
-      ends.append((rows[0]['top1_mean'], costs[0], label, colour))
+                [float(row['published_top1']) for row in shown], 'o',
+                color=colour, fillstyle='none', markersize=6)
+      ends.append((heights[0], costs[0], label, colour))
     low, high = axes.get_ylim()
     ends.sort()
     for (height, x, label, colour), y in zip(ends, _spread(

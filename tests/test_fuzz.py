@@ -1,17 +1,18 @@
 """Readers against random files: a result, or the documented error.
 
-The normal run tries 300 inputs on each reader. Measured apart, in one run with
-FUZZ_EXAMPLES=10000: see tests/README.md.
+The normal run tries 300 inputs on each reader; FUZZ_EXAMPLES sets another
+number (tests/README.md).
 """
 import json
 import os
 
-from support import checkpoint
+from thinet import checkpoint
 import cifar10
 import cifar10_input
 import numpy as np
 import pytest
 import report
+import tables
 from cifar10_input import UserError
 from hypothesis import HealthCheck, given, settings, strategies as st
 
@@ -57,7 +58,7 @@ def small(tmp_path_factory):
       'conv1/weights': [5, 5, 3, width], 'conv1/biases': [width]})
   arrays = {name + suffix: np.full(shape, 0.5, np.float32)
             for name, shape in cifar10.weight_shapes(2).items()
-            for suffix in ('', cifar10.AVERAGE)}
+            for suffix in ('', checkpoint.AVERAGE)}
   checkpoint.save(str(folder), arrays, {'seed': 1})
   names = ['model.ckpt-0.index', 'model.ckpt-0.data-00000-of-00001']
   yield folder, {name: (folder / name).read_bytes() for name in names}, arrays
@@ -75,10 +76,11 @@ def test_checkpoint_reader(small, index, data, which):
   (folder / other).write_bytes(
       older if which == 'index' else changed(older, data))
   try:
-    arrays, found = checkpoint.read(str(folder / 'model.ckpt-0'))
-  except UserError as error:
+    arrays, found = checkpoint.read(str(folder / 'model.ckpt-0'),
+                                    cifar10.shapes_like)
+  except checkpoint.CheckpointError as error:
     assert 'model.ckpt-0' in str(error)
-  else:   # What is accepted is what was saved.
+  else:   # An accepted file holds what was saved.
     assert found == {'seed': 1}
     for key, value in expected.items():
       assert np.array_equal(arrays[key], value)
@@ -95,18 +97,19 @@ GOOD = {'conv1_channels': 8, 'top1': 1.5, 'top5': 2.5, 'split': 'test',
 @fuzz
 @given(value=st.one_of(
     JSON.map(lambda value: json.dumps(value).encode()),
-    st.dictionaries(st.sampled_from(
-        sorted(GOOD) + ['criterion', 'reconstruction', 'fine_tuned']), JSON
-                    ).map(lambda value: json.dumps(dict(GOOD, **value)).encode()),
+    st.dictionaries(
+        st.sampled_from(
+            sorted(GOOD) + ['criterion', 'reconstruction', 'fine_tuned']),
+        JSON).map(lambda value: json.dumps(dict(GOOD, **value)).encode()),
     CHANGES.map(lambda change: changed(json.dumps(GOOD).encode(), change)),
     st.binary(max_size=40)))
 def test_json_reader(tmp_path_factory, value):
   path = tmp_path_factory.getbasetemp() / 'eval.json'
   path.write_bytes(value)
   try:
-    cell = report.read_cell(str(path))
+    network = report.read_network(str(path))
   except ValueError as error:
     assert str(path) in str(error)
   else:
-    if cell is not None:
-      assert report.markdown(report.rows([cell], {}))
+    if network is not None:
+      assert tables.full(tables.rows([network], {}))

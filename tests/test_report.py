@@ -1,132 +1,497 @@
-"""The table against figures by hand; broken files are named and left out."""
+"""The table against figures by hand, decimal and scipy; broken files."""
+import contextlib
 import csv
+import decimal
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import types
+from unittest import mock
 
 import conftest
 import figures
+import matplotlib
 import numpy as np
 import pytest
 import report
+import scipy.stats
+import tables
+
+RESULTS = os.path.join(conftest.ROOT, 'results')
+NETWORKS = os.path.join(RESULTS, 'networks.csv')
 
 
 def write(folder, **values):
+  """A network's folder; run and compress are the JSON beside eval.json."""
   os.makedirs(folder)
+  for name in ('run', 'compress'):
+    if name in values:
+      json.dump(values.pop(name), open(folder / (name + '.json'), 'w'))
   json.dump(dict({'split': 'test', 'weights': 'averaged'}, **values),
             open(folder / 'eval.json', 'w'))
 
 
 @pytest.fixture
 def sweep(tmp_path):
+  folder = tmp_path / 'sweep'
   for seed, top1 in (('seed0', 85.0), ('seed1', 86.0), ('seed2', 84.0)):
-    write(tmp_path / seed / 'a', conv1_channels=64, top1=top1, top5=99.0)
-  write(tmp_path / 'seed0' / 'b', conv1_channels=8, top1=13.5, top5=60.25,
-        criterion='thinet', reconstruction='none', fine_tuned=False)
-  write(tmp_path / 'seed0' / 'c', conv1_channels=8, top1=75.0, top5=98.0,
-        criterion='thinet', reconstruction='none', fine_tuned=True)
-  write(tmp_path / 'seed0' / 'd', conv1_channels=8, top1=1.0, top5=1.0,
+    write(folder / seed / 'a', conv1_channels=64, top1=top1, top5=99.0,
+          multiply_adds=18470784, seed=int(seed[-1]))
+  none = dict(conv1_channels=8, criterion='thinet', reconstruction='none')
+  write(folder / 'seed0' / 'b', **none, top1=13.5, top5=60.25, fine_tuned=False,
+        multiply_adds=3149184)
+  write(folder / 'seed0' / 'c', **none, top1=75.0, top5=98.0, fine_tuned=True)
+  write(folder / 'seed1' / 'c', **none, top1=76.0, top5=98.5, fine_tuned=True)
+  # Not for the table: training images, raw weights, a file of another name.
+  write(folder / 'seed0' / 'd', conv1_channels=8, top1=1.0, top5=1.0,
         split='train_eval')
-  write(tmp_path / 'seed0' / 'e', conv1_channels=8, top1=2.0, top5=2.0,
-        criterion='thinet', reconstruction='none', fine_tuned=True,
-        distilled=True)
-  return tmp_path
+  write(folder / 'seed0' / 'e', conv1_channels=8, top1=2.0, top5=2.0,
+        weights='raw')
+  (folder / 'seed0' / 'a' / 'eval_test_raw.json').write_text(
+      (folder / 'seed0' / 'b' / 'eval.json').read_text())
+  return folder
+
+
+def process(*arguments):
+  return subprocess.run(
+      [sys.executable, os.path.join(RESULTS, 'report.py')] +
+      [str(argument) for argument in arguments], capture_output=True, text=True)
 
 
 def run(*arguments):
-  return subprocess.run(
-      [sys.executable, os.path.join(conftest.ROOT, 'results', 'report.py')] +
-      [str(argument) for argument in arguments], capture_output=True, text=True)
+  """Runs it in this process, which saves the time of an import."""
+  result = types.SimpleNamespace(returncode=0)
+  with contextlib.redirect_stdout(io.StringIO()) as output, (
+      contextlib.redirect_stderr(io.StringIO())) as errors, (
+          mock.patch('sys.argv', ['report.py'] + list(map(str, arguments)))):
+    try:
+      report.main()
+    except SystemExit as end:
+      print(end, file=errors)
+      result.returncode = 1
+  result.stdout, result.stderr = output.getvalue(), errors.getvalue()
+  return result
+
+
+PRINTED = """\
+| conv1 | mode                     |  n |     top-1, % |\
+ published |     top-5, % | published |
+| ----: | ------------------------ | -: | -----------: |\
+ --------: | -----------: | --------: |
+|    64 | scratch                  |  3 | 85.00 ± 1.00 |\
+     85.41 | 99.00 ± 0.00 |     99.21 |
+|     8 | thinet, none             |  1 |        13.50 |\
+     16.17 |        60.25 |     74.53 |
+|     8 | thinet, none, fine-tuned |  2 |        75.50 |\
+           |        98.25 |           |
+"""
+TABLE = """\
+conv1_channels,criterion,reconstruction,fine_tuned,n,\
+top1_mean,top1_sd,top5_mean,top5_sd,published_top1,published_top5
+64,scratch,,no,3,85.000,1.000,99.000,0.000,85.413,99.209
+8,thinet,none,no,1,13.500,,60.250,,16.169,74.525
+8,thinet,none,yes,2,75.500,0.707,98.250,0.354,,
+"""
 
 
 def test_table_by_hand(sweep):
   published = sweep / 'published.csv'
   published.write_text('conv1_channels,reconstruction,fine_tuned,top1,top5\n'
                        '64,scratch,,85.413,99.209\n8,none,no,16.169,74.525\n')
-  result = run(sweep, '--published=%s' % published)
-  assert result.returncode == 0 and result.stderr == ''
-  assert result.stdout.splitlines() == [
-      '| conv1 | scratch | thinet, none | thinet, none, fine-tuned |',
-      '| ---: | ---: | ---: | ---: |',
-      '| 64 | 85.00 ± 1.00 / 99.00 ± 0.00 (3)<br>*85.41 / 99.21* |  |  |',
-      '| 8 |  | 13.50 / 60.25<br>*16.17 / 74.53* | 75.00 / 98.00 |']
-  rows = list(csv.DictReader(open(sweep / 'table.csv')))
-  assert [row['fine_tuned'] for row in rows] == ['no', 'no', 'yes']
-  assert (rows[0]['criterion'], rows[0]['reconstruction'], rows[0]['n'],
-          rows[0]['top1_mean'], rows[0]['top1_sd'], rows[0]['top5_sd'],
-          rows[0]['published_top1']) == ('scratch', '', '3', '85.0', '1.0',
-                                         '0.0', '85.413')
-  assert rows[2]['published_top1'] == rows[2]['top1_sd'] == ''
+  result = process(sweep, '--published=%s' % published)
+  assert (result.returncode, result.stderr) == (0, '')
+  assert result.stdout == PRINTED
+  assert (sweep / 'table.csv').read_text() == TABLE
+  # By default the published figures are those of the repository.
+  assert ('|     8 | thinet, none, fine-tuned |  2 |        75.50 |     75.55 |'
+          in run(sweep).stdout)
+  assert '85.41' not in run(sweep, '--published=').stdout
 
 
-@pytest.mark.parametrize('content', ['', '{"conv1_chan', '[]', '3', '{}',
-                                     '{"split": "test"}'])
-def test_broken_files_are_named_and_left_out(sweep, content):
-  (sweep / 'seed1' / 'a' / 'eval.json').write_text(content)
+def test_networks_csv_by_hand(tmp_path):
+  """What run.json and compress.json say beside each eval.json."""
+  parent = {'seed': 7, 'schedule': 'fast', 'precision': 'bfloat16'}
+  slim = {'parent': parent, 'seed': 3, 'criterion': 'l1'}
+  write(tmp_path / 'seed7' / 'a', conv1_channels=64, top1=85.39, top5=99.0,
+        seed=7, run={'settings': parent, 'seconds': 4903.4,
+                     'device': 'a "GPU", 2',
+                     'git_commit': 'a6afb937438a410ae5341cdc4a781926c93412b7',
+                     'end': '2026-11-23T05:59:34+00:00'})
+  modes = dict(conv1_channels=8, criterion='l1', reconstruction='full', seed=3)
+  write(tmp_path / 'seed7' / 'b', top1=13.5, top5=60.25, fine_tuned=False,
+        **modes, compress=dict(slim, seconds={'moments': 0.25, 'choice': 1.5},
+                               conv2_channels=64, parameters=974442,
+                               git_commit='1' * 40))
+  write(tmp_path / 'seed7' / 'c', top1=75.0, top5=98, fine_tuned=True, **modes,
+        run={'settings': {'parent': slim, 'schedule': 'finetune', 'seed': 3,
+                          'precision': 'float32'}})
+  write(tmp_path / 'seed8' / 'd', conv1_channels=64, top1=85.0, top5=99.5)
+  assert run(tmp_path).returncode == 0
+  assert (tmp_path / 'networks.csv').read_text().splitlines()[1:] == [
+      ',,64,,,,scratch,,no,,85.0,99.5,,,,,,,',
+      '7,fast,64,,,,scratch,,no,,85.39,99.0,,,4903.4,bfloat16,"a ""GPU"", 2",'
+      'a6afb937438a,2026-11-23',
+      '7,fast,8,64,,,l1,full,no,,13.5,60.25,,974442,1.75,bfloat16,,'
+      '111111111111,',
+      '7,fast,8,,,,l1,full,yes,,75.0,98,,,,float32,,,']
+
+
+def test_a_folder_and_its_networks_csv_give_the_same(sweep, tmp_path):
+  first = run(sweep, '--differences')
+  assert first.returncode == 0
+  (tmp_path / 'file').mkdir()
+  copy = tmp_path / 'file' / 'networks.csv'
+  copy.write_bytes((sweep / 'networks.csv').read_bytes())
+  second = run(copy, '--differences')
+  assert (second.returncode, second.stderr) == (0, '')
+  assert second.stdout == first.stdout
+  names = ['networks.csv', 'table.csv', 'top1_by_conv1_channels.png',
+           'top1_by_multiply_adds.png']
+  assert sorted(os.listdir(tmp_path / 'file')) == names
+  for name in names:
+    assert (tmp_path / 'file' / name).read_bytes() == (
+        sweep / name).read_bytes()
+
+
+@pytest.mark.parametrize('values, three, two', [
+    (['85.2449'], '85.245', '85.24'),             # Rounded twice: 85.25.
+    (['84.08', '84.09'], '84.085', '84.09'),      # In binary: 84.08.
+    (['10', '10.2449', '10.4898'], '10.245', '10.24'),
+    (['0.004', '0.0045', '0.0055'], '0.005', '0.00')])
+def test_a_mean_is_rounded_once(values, three, two):
+  network = dict.fromkeys(report.COLUMNS, '')
+  network.update(conv1_channels='8', criterion='scratch', fine_tuned='no',
+                 top5='100')
+  row, = tables.rows([report.network(dict(network, top1=value))
+                      for value in values], {})
+  assert report.rounded(row)['top1_mean'] == three
+  assert tables.spread(row, 'top1').split(' ± ')[0] == two
+
+
+def test_a_standard_deviation_is_rounded_once():
+  network = dict.fromkeys(report.COLUMNS, '')
+  network.update(conv1_channels='8', criterion='scratch', fine_tuned='no',
+                 top5='100')
+  row, = tables.rows([report.network(dict(network, top1=value))
+                      for value in ('10', '10.2449', '10.4898')], {})
+  assert report.rounded(row)['top1_sd'] == '0.245'
+  assert tables.spread(row, 'top1') == '10.24 ± 0.24'
+  assert tables.shown(decimal.Decimal('-0.004')) == '0.00'
+
+
+def read_csv(name):
+  return list(csv.DictReader(open(os.path.join(RESULTS, name))))
+
+
+@pytest.mark.parametrize('accuracy', ['top1', 'top5'])
+def test_committed_table_in_decimal(accuracy):
+  """Every mean and deviation of table.csv, from the lines of networks.csv."""
+  groups = {}
+  mode = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned']
+  for line in read_csv('networks.csv'):
+    if line['schedule'] == 'published':
+      groups.setdefault(tuple(line[name] for name in mode), []).append(
+          decimal.Decimal(line[accuracy]))
+  found = read_csv('table.csv')
+  assert len(found) == len(groups) == 66
+  for row in found:
+    values = groups[tuple(row[name] for name in mode)]
+    mean = sum(values) / len(values)
+    assert int(row['n']) == len(values)
+    expected = [mean]
+    if len(values) > 1:
+      expected.append((sum((value - mean) ** 2 for value in values) /
+                       (len(values) - 1)).sqrt())
+    assert [row[accuracy + '_mean'], row[accuracy + '_sd']][:len(expected)] == [
+        str(value.quantize(decimal.Decimal('0.001'), decimal.ROUND_HALF_UP))
+        for value in expected]
+
+
+def test_committed_tables_are_those_of_networks_csv(tmp_path):
+  """table.csv, the two READMEs' sections, and the figures' names."""
+  (tmp_path / 'networks.csv').write_bytes(open(NETWORKS, 'rb').read())
+  for path in (os.path.join(conftest.ROOT, 'README.md'),
+               os.path.join(RESULTS, 'README.md')):
+    copy = tmp_path / 'README.md'
+    text = open(path, encoding='utf-8').read()
+    # First something else stands between the markers.
+    copy.write_text(re.sub(r'(<!-- ([a-z_ ]+) -->).*?(<!-- /\2 -->)', r'\1\3',
+                           text, flags=re.S), encoding='utf-8')
+    assert run(tmp_path / 'networks.csv', '--readme=%s' % copy).returncode == 0
+    assert copy.read_text(encoding='utf-8') == text
+  assert (tmp_path / 'table.csv').read_text() == open(
+      os.path.join(RESULTS, 'table.csv')).read()
+  pictures = {name for name in os.listdir(tmp_path) if name.endswith('.png')}
+  assert pictures == {name for name in os.listdir(RESULTS)
+                      if name.startswith('top1_by_')}
+
+
+def helvetica():
+  """Character -> width in thousandths of the font's size."""
+  path = os.path.join(matplotlib.get_data_path(), 'fonts', 'pdfcorefonts')
+  widths = {}
+  for name in ('Helvetica', 'Helvetica-Bold'):
+    lines = open(os.path.join(path, name + '.afm'), encoding='latin-1').read()
+    widths[name] = {chr(int(code)): int(width) for code, width in re.findall(
+        r'^C (\d+) ; WX (\d+) ;', lines, re.M)}
+    widths[name]['±'] = widths[name]['+']
+  return widths
+
+
+@pytest.mark.parametrize('name', ['README.md', 'results/README.md'])
+def test_no_cell_of_a_marked_table_wraps(name):
+  """GitHub has 830 pixels: 16 to the letter, 13 beside a cell and 1 of line."""
+  widths = helvetica()
+
+  def pixels(text, font):
+    return 27 + 0.016 * sum(widths[font][letter] for letter in text)
+
+  text = open(os.path.join(conftest.ROOT, name), encoding='utf-8').read()
+  sections = re.findall(r'<!-- ([a-z_ ]+) -->\n(.*?)\n<!-- /\1 -->', text, re.S)
+  assert sections
+  for _, table in sections:
+    cells = [[cell.strip() for cell in line.strip('|').split('|')]
+             for line in table.splitlines()]
+    assert 3 < len(cells) and len(cells[0]) <= 6
+    assert 1 + sum(max([pixels(column[0], 'Helvetica-Bold')] +
+                       [pixels(cell, 'Helvetica') for cell in column[2:]])
+                   for column in zip(*cells)) <= 830
+
+
+def test_narrow_table_by_hand(sweep):
+  networks = report.read_folder(str(sweep))
+  table = tables.narrow(tables.rows(networks, {}))
+  assert table.splitlines() == [
+      '| conv1 |          scratch | full | network | none, fine-tuned | '
+      'network, fine-tuned |',
+      '| ----: | ---------------: | ---: | ------: | ---------------: | '
+      '------------------: |',
+      '|    64 | 85.00 ± 1.00 (3) |      |         |                  | '
+      '                    |',
+      '|     8 |                  |      |         |        75.50 (2) | '
+      '                    |']
+
+
+@pytest.mark.parametrize('name', ['eval.json', 'run.json'])
+@pytest.mark.parametrize('content', [
+    '', '{"conv1_chan', '[]', '3', '{"split": "test", "settings": 3}', '\0'])
+def test_broken_files_are_named_and_left_out(sweep, name, content):
+  (sweep / 'seed1' / 'a' / name).write_text(content)
   result = run(sweep)
   assert result.returncode == 0
-  assert '85.00' not in result.stdout and '84.50 ± 0.71' in result.stdout
+  assert re.search(r'\| scratch +\|  2 \| +84.50 \|', result.stdout)
   assert str(sweep / 'seed1' / 'a' / 'eval.json') in result.stderr
-  assert 'Traceback' not in result.stderr
+  assert 'Traceback' not in result.stderr and result.stderr.count('\n') == 1
+
+
+GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
+        'float32,,,\n')
+
+
+@pytest.mark.parametrize('lines, line, value', [
+    (['1' + GOOD[1:40]], 3, 'scratch,,no,,81.5,98'),
+    (['1' + GOOD[1:-1]], 3, ',float32,,,'),
+    (['1' + GOOD[1:-2] + '\n'], 3, ',float32,,'),
+    (['1' + GOOD[1:-1] + ',more\n'], 3, "'more'"),
+    (['\n', '1' + GOOD[1:]], 3, "''"),
+    ([GOOD.replace('0,fast', '1,fast').replace('81.5', 'top')], 3, "'top'"),
+    ([GOOD.replace('0,fast', '1,fast').replace('81.5', '')], 3, "top1 is ''"),
+    ([GOOD.replace('0,fast', '1,fast').replace('81.5', 'nan')], 3, "'nan'"),
+    ([GOOD.replace('0,fast', '1,fast').replace('81.5', '-1')], 3, "'-1'"),
+    ([GOOD.replace('0,fast', '1,fast').replace('81.5', '99')], 3,
+     '99 and 98.5'),
+    ([GOOD.replace('0,fast', '1,fast').replace('98.5', '100.1')], 3, '100.1'),
+    ([GOOD.replace('0,fast', '1.5,fast')], 3, "seed is '1.5'"),
+    ([GOOD.replace('0,fast', '1,fast').replace('974442', '9x')], 3, "'9x'"),
+    ([GOOD.replace('0,fast', '1,fast').replace(',8,', ',0,')], 3, "'0'"),
+    ([GOOD.replace('0,fast', '1,fast').replace('scratch', 'taylor')], 3,
+     "'taylor'"),
+    ([GOOD.replace('0,fast', '1,fast').replace(',no,', ',maybe,')], 3,
+     "'maybe'"),
+    ([GOOD.replace('0,fast', '1,\x07')], 3, r"'\x07'"),
+    (['"1' + GOOD[1:]], 3, 'end of data'),
+    ([GOOD], 3, 'line 2 again')])
+def test_a_broken_networks_csv_is_one_sentence(tmp_path, lines, line, value):
+  path = tmp_path / 'networks.csv'
+  path.write_text(','.join(report.COLUMNS) + '\n' + GOOD)
+  assert run(path).returncode == 0
+  before = {name: (tmp_path / name).read_bytes()
+            for name in os.listdir(tmp_path)}
+  before['networks.csv'] += ''.join(lines).encode()
+  path.write_bytes(before['networks.csv'])
+  result = run(path)
+  assert (result.returncode, result.stdout) == (1, '')
+  assert result.stderr.count('\n') == 1 and 'Traceback' not in result.stderr
+  assert '%s cannot be read (line %d: ' % (path, line) in result.stderr
+  assert value in result.stderr and 'mend that' in result.stderr
+  assert before == {name: (tmp_path / name).read_bytes()
+                    for name in os.listdir(tmp_path)}
+
+
+@pytest.mark.parametrize('content, words', [
+    (b'', 'line 1: it does not begin with seed,'),
+    (b'seed,schedule,con', 'line 1: it does not begin with seed,'),
+    (b'\xff\xfe', 'codec')])
+def test_a_file_that_is_no_networks_csv(tmp_path, content, words):
+  (tmp_path / 'a.csv').write_bytes(content)
+  result = process(tmp_path / 'a.csv')
+  assert result.returncode == 1 and result.stderr.count('\n') == 1
+  assert str(tmp_path / 'a.csv') in result.stderr and words in result.stderr
+
+
+@pytest.mark.parametrize('other', [{'weights': 'raw'}, {'split': 'train_eval'}])
+def test_a_file_of_other_weights_or_images_is_no_network(tmp_path, other):
+  write(tmp_path / 'a', conv1_channels=8, top1=80.0, top5=99.0)
+  write(tmp_path / 'b', **dict(other, conv1_channels=8, top1=80.0, top5=99.0))
+  found = report.read_network(str(tmp_path / 'a' / 'eval.json'))
+  assert tables.cell(found) == (8, 'scratch', '', 'no')
+  assert (found['top1'], found['top5']) == (80, 99)
+  assert report.read_network(str(tmp_path / 'b' / 'eval.json')) is None
+
+
+@pytest.mark.parametrize('bad', [
+    {'top1': 99.5}, {'top5': 100.5}, {'top1': -1.0}, {'criterion': 'best'}])
+def test_figures_that_cannot_be_are_refused(tmp_path, bad):
+  write(tmp_path / 'a', **dict({'conv1_channels': 8, 'top1': 80.0,
+                                'top5': 99.0}, **bad))
+  with pytest.raises(ValueError, match='eval.json is left out'):
+    report.read_network(str(tmp_path / 'a' / 'eval.json'))
 
 
 def test_nothing_to_report(tmp_path):
-  for folder in (tmp_path, tmp_path / 'none'):
-    result = run(folder)
-    assert result.returncode == 1 and str(folder) in result.stderr
-    assert 'Traceback' not in result.stderr
+  (tmp_path / 'a.csv').write_text(','.join(report.COLUMNS) + '\n')
+  for source in (tmp_path, tmp_path / 'none', tmp_path / 'a.csv'):
+    result = run(source)
+    assert result.returncode == 1 and str(source) in result.stderr
+    assert result.stderr.count('\n') == 1
+
+
+def test_a_table_is_of_one_schedule_and_of_conv1_alone(tmp_path):
+  path = tmp_path / 'networks.csv'
+  published = GOOD.replace('fast', 'published')
+  text = ','.join(report.COLUMNS) + '\n' + GOOD
+  path.write_text(text)
+  assert '|     8 | scratch | 1 |' in run(path).stdout.replace('  1', ' 1')
+  path.write_text(text + published.replace('81.5', '82.5') +
+                  published.replace('64,384', '32,384') +
+                  published.replace('384,192', '192,192') +
+                  published.replace('384,192', '384,96') +
+                  published.replace('no,,', 'no,2.5,'))
+  for name in ('table.csv', 'top1_by_conv1_channels.png'):
+    if (tmp_path / name).exists():
+      (tmp_path / name).unlink()
+  fast = run(path, '--schedule=fast')
+  assert '81.50' in fast.stdout and '82.50' not in fast.stdout
+  assert os.listdir(tmp_path) == ['networks.csv']
+  result = run(path)
+  assert result.returncode == 0 and '5 of 6 networks' in result.stderr
+  assert '|  1 |    82.50 |' in result.stdout and '81.50' not in result.stdout
+  assert ',1,82.500,' in (tmp_path / 'table.csv').read_text()
+  result = run(path, '--schedule=none')
+  assert result.returncode == 1 and 'leave out --schedule' in result.stderr
 
 
 def test_published_figures_are_complete():
-  published = report.read_published(
-      os.path.join(conftest.ROOT, 'results', 'published.csv'))
+  published = report.read_published(os.path.join(RESULTS, 'published.csv'))
   assert len(published) == 6 + 5 * 4
-  assert published[8, 'thinet', 'scale', 'yes'] == (72.785, 97.696)
+  assert [str(value) for value in published[8, 'thinet', 'scale', 'yes']] == [
+      '72.785', '97.696']
 
 
-def test_readme_section_is_replaced_in_place(sweep):
+def test_sections_of_a_readme_are_replaced_in_place(sweep):
   readme = sweep / 'README.md'
-  readme.write_text('before\n<!-- table -->\nold\n<!-- /table -->\nafter\n')
+  text = 'before\n<!-- table -->%s<!-- /table -->\nafter\n'
+  readme.write_text(text % '\nold\n')
   for _ in range(2):
     result = run(sweep, '--readme=%s' % readme)
     assert result.returncode == 0
-    assert readme.read_text() == ('before\n<!-- table -->\n%s<!-- /table -->\n'
-                                  'after\n' % result.stdout)
-  readme.write_text('<!-- /table --> <!-- table -->')
-  result = run(sweep, '--readme=%s' % readme)
-  assert result.returncode == 1 and 'no section between' in result.stderr
+    table = tables.narrow(tables.rows(report.read_folder(str(sweep)), {}))
+    assert readme.read_text() == text % ('\n%s\n' % table)
+  for wrong in ('<!-- /table --> <!-- table -->', '<!-- table -->', 'none',
+                '<!-- table --><!-- table --><!-- /table --><!-- /table -->'):
+    readme.write_text(wrong)
+    result = run(sweep, '--readme=%s' % readme)
+    assert result.returncode == 1 and 'no section between' in result.stderr
+    assert readme.read_text() == wrong
 
 
-@pytest.mark.parametrize('sweep, readme', [
-    ('', 'README.md'), ('fast', 'results/README.md')])
-def test_a_readmes_table_is_that_of_the_committed_results(sweep, readme):
-  """Recomputed from every eval.json of the sweep."""
-  results = os.path.join(conftest.ROOT, 'results')
-  folder = os.path.join(results, sweep)
-  cells = [report.read_cell(os.path.join(where, 'eval.json'))
-           for seed in os.listdir(folder) if seed.startswith('seed')
-           for where, _, names in os.walk(os.path.join(folder, seed))
-           if 'eval.json' in names]
-  table = report.rows(cells, report.read_published(
-      os.path.join(results, 'published.csv')))
-  text = open(os.path.join(conftest.ROOT, readme)).read()
-  assert report.replace_section(text, report.markdown(table)) == text
-  rows = list(csv.DictReader(open(os.path.join(folder, 'table.csv'))))
-  assert [{name: str(value) for name, value in row.items()} for row in table
-          ] == [{name: value for name, value in row.items() if value != ''
-                 or name == 'reconstruction'} for row in rows]
+def test_two_sections_each_get_their_own():
+  text = 'a<!-- x -->1<!-- /x -->b<!-- y z -->2<!-- /y z -->c<!-- w -->'
+  assert report.replace_sections(text, {'y z': 'Y', 'x': 'X', 'v': 'V'}) == (
+      'a<!-- x -->\nX\n<!-- /x -->b<!-- y z -->\nY\n<!-- /y z -->c<!-- w -->')
 
 
-def row(width, criterion, reconstruction, fine_tuned, top1, **more):
-  return dict(conv1_channels=width, criterion=criterion, top1_mean=top1,
+def of(seed, width, criterion, reconstruction, fine_tuned, top1):
+  return report.network(dict(
+      dict.fromkeys(report.COLUMNS, ''), seed=str(seed), top1=top1, top5='100',
+      conv1_channels=str(width), criterion=criterion, fine_tuned=fine_tuned,
+      reconstruction=reconstruction))
+
+
+def bracketed(mean, ends):
+  return '%.2f [%.2f, %.2f]' % (mean, ends.low, ends.high)
+
+
+def test_differences_within_parents_against_scipy():
+  parents, slim = [85.39, 84.93, 84.89, 85.5], [79.26, 79.01, 78.32, 80.7]
+  networks = [of(seed, 64, 'scratch', '', 'no', str(top1))
+              for seed, top1 in enumerate(parents)]
+  networks += [of(seed, 8, 'least_squares', 'full', 'no', str(top1))
+               for seed, top1 in enumerate(slim)][::-1]
+  networks += [of(seed, 8, 'least_squares', 'network', 'no', '80')
+               for seed in (1, 3, 9)]   # Seed 9 has no parent here.
+  differences = np.array(parents) - slim
+  expected = bracketed(differences.mean(), scipy.stats.ttest_1samp(
+      differences, 0).confidence_interval())
+  rows = tables.lost(networks).splitlines()[2:]
+  assert [[cell.strip() for cell in row.strip('|').split('|')] for row in rows
+          ] == [['8', 'full', expected + ' (4)', '6.13, 5.92, 6.57, 4.80'],
+                ['8', 'network', '5.22 (2)', '4.93, 5.50']]
+
+
+def test_differences_of_other_networks_against_scipy():
+  """Unpaired where no seed has both, paired where one has."""
+  ours, theirs = [85.79, 85.76], [84.84, 85.39, 84.99, 85.01]
+  networks = [of(seed, 48, 'scratch', '', 'no', str(top1))
+              for seed, top1 in enumerate(theirs)]
+  networks += [of(6 + seed, 48, 'thinet', 'none', 'yes', str(top1))
+               for seed, top1 in enumerate(ours)]
+  scale = [85.0, 85.1, 85.35]
+  networks += [of(seed, 48, 'thinet', 'scale', 'yes', str(top1))
+               for seed, top1 in enumerate(scale, 1)]
+  networks += [of(0, 48, 'least_squares', 'full', 'yes', '85')]
+  expected = bracketed(np.mean(ours) - np.mean(theirs), scipy.stats.ttest_ind(
+      ours, theirs).confidence_interval())
+  differences = np.array(scale) - theirs[1:]
+  within = bracketed(differences.mean(), scipy.stats.ttest_1samp(
+      differences, 0).confidence_interval())
+  row = tables.differences(networks)['gained'].splitlines()[2]
+  assert [cell.strip() for cell in row.strip('|').split('|')] == [
+      '48', expected + ' (2:4)', within + ' (3)', '0.16 (1)', '']
+
+
+def test_quantiles_are_student_s():
+  assert [str(value) for value in tables.T] == [
+      '%.3f' % scipy.stats.t.ppf(0.975, degrees)
+      for degrees in range(1, len(tables.T) + 1)]
+  assert tables.paired([decimal.Decimal(value % 2) for value in range(100)]
+                       ).startswith('0.50 [0.40, 0.60]')
+
+
+def row(width, criterion, reconstruction, fine_tuned, top1, n=1, **more):
+  return dict(conv1_channels=width, criterion=criterion, top1_mean=top1, n=n,
               reconstruction=reconstruction, fine_tuned=fine_tuned, **more)
 
 
 def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
-  """What is drawn, asked of matplotlib itself."""
-  table = [row(64, 'scratch', '', 'no', 85.0, top1_sd=0.5),
-           row(8, 'scratch', '', 'no', 80.0, published_top1=81.0),
+  """What matplotlib itself says was drawn."""
+  table = [row(64, 'scratch', '', 'no', decimal.Decimal(85), 3,
+               top1_sd=decimal.Decimal('0.5')),
+           row(8, 'scratch', '', 'no', 80.0, 2, top1_sd=0.7,
+               published_top1=decimal.Decimal(81)),
            row(8, 'thinet', 'none', 'no', 13.0),
            row(8, 'thinet', 'none', 'yes', 82.0)]
   drawn = []
@@ -142,6 +507,9 @@ def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
              for line in lines for text in axes.texts
              if text.get_color() == line.get_color()}
     assert found == expected
+    bars, = axes.containers[0].lines[2]   # Of three runs, not of two.
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [
+        [80, 80], [84.5, 85.5]]
     rings = [line for line in axes.lines if line.get_fillstyle() == 'none']
     assert [point.tolist() for line in rings
             for point in line.get_xydata()] == [[4, 81]]
@@ -150,7 +518,7 @@ def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('top1', [20.0, 80.0])
 def test_labels_of_equal_curves_do_not_touch(tmp_path, monkeypatch, top1):
-  """Nor do they leave the axes, at the bottom or at the top."""
+  """They stay inside the axes, at the bottom and at the top."""
   table = [row(8, name, 'full', 'no', top1) for name in 'abcdef']
   table += [row(8, 'g', 'full', 'no', 100.0 - top1)]
   drawn = []
@@ -163,15 +531,20 @@ def test_labels_of_equal_curves_do_not_touch(tmp_path, monkeypatch, top1):
   assert low <= heights[0] and heights[-1] <= high
 
 
-def test_a_cost_is_the_mean_of_a_widths_evaluations(sweep, monkeypatch):
-  for name, width, latency in (('e', 64, 30.0), ('f', 64, 20.0), ('g', 8, 5.0)):
-    write(sweep / 'seed9' / name, conv1_channels=width, top1=80.0, top5=99.0,
-          latency_ms=latency, multiply_adds=width * 10 ** 6)
+def test_what_is_drawn_of_the_committed_networks(tmp_path, monkeypatch):
+  """Both figures: the costs of each width, and the means of table.csv."""
+  path = tmp_path / 'networks.csv'
+  path.write_bytes(open(NETWORKS, 'rb').read())
   drawn = {}
   monkeypatch.setattr(figures, 'draw', lambda path, table, cost, name:
-                      drawn.update({os.path.basename(path): cost}))
-  monkeypatch.setattr(sys, 'argv', ['report.py', str(sweep)])
+                      drawn.update({os.path.basename(path): (table, cost)}))
+  monkeypatch.setattr(sys, 'argv', ['report.py', str(path)])
   report.main()
-  assert drawn == {'top1_by_conv1_channels.png': {64: 64, 8: 8},
-                   'top1_by_latency_ms.png': {64: 25.0, 8: 5.0},
-                   'top1_by_multiply_adds.png': {64: 64.0, 8: 8.0}}
+  widths = (64, 48, 32, 24, 16, 8)
+  assert {name: cost for name, (_, cost) in drawn.items()} == {
+      'top1_by_conv1_channels.png': dict(zip(widths, widths)),
+      'top1_by_multiply_adds.png': dict(zip(widths, (
+          18.470784, 14.093184, 9.715584, 7.526784, 5.337984, 3.149184)))}
+  for table, _ in drawn.values():
+    assert [report.rounded(each)['top1_mean'] for each in table] == [
+        each['top1_mean'] for each in read_csv('table.csv')]

@@ -1,0 +1,256 @@
+"""The tables of a sweep: means, deviations and differences of its networks.
+
+A network is a dict with the columns of networks.csv (report.COLUMNS). Every
+figure is computed in decimal from the full values and rounded only when it is
+shown, halves away from zero.
+"""
+import collections
+import decimal
+import statistics
+
+CRITERIA = ['scratch', 'thinet', 'thinet_kept', 'least_squares', 'l1', 'random']
+RECONSTRUCTIONS = ['', 'none', 'scale', 'full', 'network']
+
+# A mode is (criterion, reconstruction, fine_tuned). Columns of narrow tables:
+SCRATCH = ('scratch', '', 'no')
+COMPRESSED = {'none': ('thinet', 'none', 'no'),
+              'scale': ('thinet', 'scale', 'no'),
+              'full': ('least_squares', 'full', 'no'),
+              'network': ('least_squares', 'network', 'no')}
+FINE_TUNED = {name + ', fine-tuned': mode[:2] + ('yes',)
+              for name, mode in COMPRESSED.items()}
+FRONT = {'scratch': SCRATCH,
+         **{name: COMPRESSED[name] for name in ('full', 'network')},
+         **{name: FINE_TUNED[name] for name in ('none, fine-tuned',
+                                                'network, fine-tuned')}}
+REST = {'none': COMPRESSED['none'], 'scale': COMPRESSED['scale'],
+        **{name: FINE_TUNED[name] for name in ('scale, fine-tuned',
+                                               'full, fine-tuned')}}
+# Modes of other choices of channels -> the mode they are compared with.
+CHOICES = {'%s, %s' % (criterion, reconstruction): (
+    (criterion, reconstruction, 'no'), ('least_squares', reconstruction, 'no'))
+           for reconstruction in ('full', 'network')
+           for criterion in ('l1', 'random')}
+
+# Student's t, the 0.975 quantiles of 1 to 20 degrees of freedom. Above 20 the
+# last one serves; it makes intervals a little too wide.
+T = [decimal.Decimal(value) for value in (
+    '12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228 2.201 2.179 '
+    '2.160 2.145 2.131 2.120 2.110 2.101 2.093 2.086').split()]
+
+
+def shown(value, digits=2):
+  """A decimal number as text, rounded once; zero has no sign."""
+  step = decimal.Decimal(1).scaleb(-digits)
+  return str(value.quantize(step, decimal.ROUND_HALF_UP) + 0)
+
+
+def grid(lines, left=()):
+  """Formats a Markdown table.
+
+  Args:
+    lines: lists of text, equally long; the first holds the headings.
+    left: the headings of the columns to align to the left.
+  """
+  sizes = [max(2, *map(len, column)) for column in zip(*lines)]
+  rule = ['-' * size if heading in left else '-' * (size - 1) + ':'
+          for size, heading in zip(sizes, lines[0])]
+  return '\n'.join(
+      '| %s |' % ' | '.join(
+          text.ljust(size) if heading in left else text.rjust(size)
+          for text, size, heading in zip(line, sizes, lines[0]))
+      for line in [lines[0], rule] + lines[1:])
+
+
+def cell(network):
+  """The (width,) + mode of a network, or of a row."""
+  return (network['conv1_channels'], network['criterion'],
+          network['reconstruction'], network['fine_tuned'])
+
+
+def order(key):
+  """Where a (width,) + mode stands in a table: widest first."""
+  return (-key[0], CRITERIA.index(key[1]), RECONSTRUCTIONS.index(key[2]),
+          key[3])
+
+
+def rows(networks, published):
+  """Summarizes networks: a row for each width and mode.
+
+  Args:
+    networks: those of one table.
+    published: (width,) + mode -> (top1, top5).
+
+  Returns:
+    Dicts with the columns of table.csv, in its order. The figures are Decimal,
+    not rounded; those that are not known are left out.
+  """
+  groups = collections.defaultdict(list)
+  for network in networks:
+    groups[cell(network)].append(network)
+  result = []
+  for key in sorted(groups, key=order):
+    row = dict(zip(('conv1_channels', 'criterion', 'reconstruction',
+                    'fine_tuned'), key), n=len(groups[key]))
+    for name in ('top1', 'top5'):
+      values = [network[name] for network in groups[key]]
+      row[name + '_mean'] = statistics.mean(values)
+      if len(values) > 1:
+        row[name + '_sd'] = statistics.stdev(values)
+    if key in published:
+      row['published_top1'], row['published_top5'] = published[key]
+    result.append(row)
+  return result
+
+
+def spread(row, name):
+  """A row's mean ± standard deviation; the mean alone for one or two runs."""
+  text = shown(row[name + '_mean'])
+  if row['n'] > 2:
+    text += ' ± ' + shown(row[name + '_sd'])
+  return text
+
+
+def full(table):
+  """The table that is printed, a line for each width and mode."""
+  lines = [['conv1', 'mode', 'n', 'top-1, %', 'published', 'top-5, %',
+            'published']]
+  for row in table:
+    name = row['criterion']
+    if row['reconstruction']:
+      name += ', ' + row['reconstruction']
+    if row['fine_tuned'] == 'yes':
+      name += ', fine-tuned'
+    lines.append([str(row['conv1_channels']), name, str(row['n'])])
+    for accuracy in ('top1', 'top5'):
+      figure = row.get('published_' + accuracy)
+      lines[-1] += [spread(row, accuracy), shown(figure) if figure else '']
+  return grid(lines, left=['mode'])
+
+
+def narrow(table, columns=None):
+  """Top-1 with n, a line a width; columns: heading -> mode, else FRONT."""
+  columns = columns or FRONT
+  cells = {cell(row): '%s (%d)' % (spread(row, 'top1'), row['n'])
+           for row in table}
+  widths = sorted({key[0] for key in cells if key[1:] in columns.values()},
+                  reverse=True)
+  return grid([['conv1'] + list(columns)] + [
+      [str(width)] + [cells.get((width,) + column, '')
+                      for column in columns.values()] for width in widths])
+
+
+def interval(mean, degrees, squares, inverse):
+  """'mean [low, high]': the 95 % t-interval; the mean alone below 2 degrees.
+
+  Args:
+    mean: Decimal.
+    degrees: degrees of freedom of the standard deviation.
+    squares: sum of the squared deviations from the means.
+    inverse: 1/n, or the sum of both for a difference of two means.
+  """
+  if degrees < 2:
+    return shown(mean)
+  half = T[min(degrees, len(T)) - 1] * (squares / degrees * inverse).sqrt()
+  return '%s [%s, %s]' % (shown(mean), shown(mean - half), shown(mean + half))
+
+
+def squares(values):
+  """Sum of the squared deviations from the mean."""
+  mean = statistics.mean(values)
+  return sum((value - mean) ** 2 for value in values)
+
+
+def paired(differences):
+  """The mean of differences within parents, its 95 % interval and n."""
+  one = decimal.Decimal(1)
+  return '%s (%d)' % (interval(
+      statistics.mean(differences), len(differences) - 1, squares(differences),
+      one / len(differences)), len(differences))
+
+
+def unpaired(values, others):
+  """A difference of means, its 95 % interval and both n.
+
+  This is Student's interval, which assumes the same variance in both groups.
+  """
+  one = decimal.Decimal(1)
+  return '%s (%d:%d)' % (interval(
+      statistics.mean(values) - statistics.mean(others),
+      len(values) + len(others) - 2, squares(values) + squares(others),
+      one / len(values) + one / len(others)), len(values), len(others))
+
+
+def by_seed(networks):
+  """(width,) + mode -> {seed: top1}."""
+  result = collections.defaultdict(dict)
+  for network in networks:
+    if network['seed'] != '':
+      result[cell(network)][network['seed']] = network['top1']
+  return result
+
+
+def losses(networks):
+  """Yields (width, mode, points lost by each parent) without training."""
+  found = by_seed(networks)
+  widths = sorted({key[0] for key in found}, reverse=True)
+  parents = found[(max(widths, default=0),) + SCRATCH]
+  for width in widths:
+    for name in ('full', 'network'):
+      slim = found[(width,) + COMPRESSED[name]]
+      both = sorted(parents.keys() & slim.keys())
+      if both:
+        yield width, name, [parents[seed] - slim[seed] for seed in both]
+
+
+def lost(networks):
+  """Points of top-1 that the parents lose without training: mean and each."""
+  return grid([['conv1', 'mode', 'points lost', 'by parent']] + [
+      [str(width), name, paired(points), ', '.join(map(shown, points))]
+      for width, name, points in losses(networks)], left=['mode', 'by parent'])
+
+
+def lost_by_schedule(groups):
+  """The means of lost(), a line a width; groups is schedule -> networks."""
+  cells = {(width, '%s, %s' % (name, schedule)): paired(points)
+           for schedule, networks in groups.items()
+           for width, name, points in losses(networks)}
+  headings = list(dict.fromkeys(heading for _, heading in cells))
+  return grid([['conv1'] + headings] + [
+      [str(width)] + [cells.get((width, heading), '') for heading in headings]
+      for width in sorted({width for width, _ in cells}, reverse=True)])
+
+
+def compared(networks, columns):
+  """Differences of top-1 by width.
+
+  Args:
+    networks: those of one table.
+    columns: heading -> (mode, the mode it is compared with).
+
+  Returns:
+    Markdown. A cell is paired by seed, with one n, where a seed has both modes;
+    otherwise it is unpaired, with the n of each mode.
+  """
+  found = by_seed(networks)
+  lines = [['conv1'] + list(columns)]
+  for width in sorted({key[0] for key in found}, reverse=True):
+    cells = []
+    for one, other in columns.values():
+      ours, theirs = found[(width,) + one], found[(width,) + other]
+      both = sorted(ours.keys() & theirs.keys())
+      if both:
+        cells.append(paired([ours[seed] - theirs[seed] for seed in both]))
+      else:
+        cells.append(unpaired(list(ours.values()), list(theirs.values()))
+                     if ours and theirs else '')
+    if any(cells):
+      lines.append([str(width)] + cells)
+  return grid(lines)
+
+
+def differences(networks):
+  """The tables of differences: name -> Markdown."""
+  above = {name: (column, SCRATCH) for name, column in FINE_TUNED.items()}
+  return {'lost': lost(networks), 'gained': compared(networks, above),
+          'choices': compared(networks, CHOICES)}
