@@ -4,50 +4,74 @@
       --checkpoint_dir=runs/seed0/scratch_64 [--json]
 
 First the whole: moments of all training images at 10 positions each, then
-least-squares choice and full reconstruction of 48, 32, 24, 16 and 8 channels;
+least-squares choice and full reconstruction at 48, 32, 24, 16 and 8 channels;
 TensorFlow's import is not counted. Then, on the same 500,000 stored rows of
 contributions (one random filter a row, as the paper samples), the paper's loop
 for each width, literally, beside ours: Gram matrix, then one removal order.
+Four minutes on two cores, nearly all of them for the paper's loop.
 
-With --json: seconds_all_widths, peak_rss_gib (of the first part),
-speedup_vs_textbook, same_choice, samples, machine.
+--json prints one object. Of the first part: seconds_all_widths, seconds_moments
+and peak_rss_gib. Of the second: textbook_seconds, our_seconds, their ratio
+speedup_vs_textbook, and same_choice, whether both remove the same channels in
+the same order. Also samples, date and machine.
 """
 import datetime
-import json
 import os
 import resource
 import sys
 import time
 
-sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                             os.pardir), os.path.dirname(__file__)]
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                os.pardir))
 
-from support import checkpoint
 import cifar10
 import cifar10_input
-import thinet
+from thinet import algebra
+from thinet import checkpoint
+from thinet import moments
 import thinet_compress
-from support import thinet_moments
-from training import processor
+import timing
 
 import numpy as np
 
 FLAGS = cifar10.FLAGS
-for _name in ('data_dir', 'checkpoint_dir', 'json'):
+for _name in ('data_dir', 'checkpoint_dir'):
   cifar10.tf.app.flags.declare_key_flag(_name)
+cifar10.tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
 
 WIDTHS, IMAGES, LOCATIONS = [48, 32, 24, 16, 8], 50000, 10
 
 
-def contributions(kernel, images):
-  """float64 [images * 10, channels]: one random filter for each patch."""
-  arrays = checkpoint.read_newest(FLAGS.checkpoint_dir)[1]
-  weights = thinet.blocks(kernel)
-  channels, taps, filters = weights.shape
+def compress(weights, sample):
+  """Compresses a network to all WIDTHS; writes nothing.
+
+  Args:
+    weights: name -> array.
+    sample: thinet_compress.Sample.
+
+  Returns:
+    (seconds of the moments, seconds in all).
+  """
+  start = time.time()
+  kernel = weights['conv2/weights']
+  fit, check = moments.fit_and_check(
+      thinet_compress.sampled_batches(weights, sample), kernel.shape[2])
+  seconds = time.time() - start
+  order, _ = algebra.least_squares_order(fit, kernel)
+  for width in WIDTHS:
+    kept = np.sort(order[len(order) - width:])
+    algebra.full_reconstruction(fit, check, kernel, kept)
+  return seconds, time.time() - start
+
+
+def contributions(weights, sample):
+  """Contributions to a random filter a patch: float64 [patches, channels]."""
+  blocks = algebra.blocks(weights['conv2/weights'])
+  channels, taps, filters = blocks.shape
   dice, rows = np.random.default_rng(0), []
-  for patches in thinet_moments.sampled_batches(arrays, images, LOCATIONS, 0):
+  for patches in thinet_compress.sampled_batches(weights, sample):
     patches = patches.reshape(len(patches), taps, channels)
-    chosen = weights[:, :, dice.integers(filters, size=len(patches))]
+    chosen = blocks[:, :, dice.integers(filters, size=len(patches))]
     rows.append(np.einsum('ntc,ctn->nc', patches, chosen, optimize=True))
   return np.concatenate(rows)
 
@@ -63,44 +87,37 @@ def textbook(rows, keep):
 
 def main(argv=None):
   del argv
+  if not FLAGS.checkpoint_dir:
+    raise cifar10_input.UserError(
+        '--checkpoint_dir is missing; name the folder of a trained network.')
   cifar10.maybe_download_and_extract()
-  examples, _ = cifar10_input.verify(
+  examples, digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
-  images = min(IMAGES, examples)
-  _, arrays, _ = checkpoint.read_newest(FLAGS.checkpoint_dir)
-  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
-
-  start = time.time()
-  fit, check = thinet_moments.patch_moments(
-      arrays, images, LOCATIONS, 0,
-      lambda moments: thinet_compress.choices(moments, arrays))
-  moments_seconds = time.time() - start
-  order, _ = thinet.least_squares_order(fit, kernel)
-  for width in WIDTHS:
-    kept = np.sort(order[len(order) - width:])
-    thinet.full_reconstruction(fit, check, kernel, kept)
-  seconds = time.time() - start
+  sample = thinet_compress.Sample(min(IMAGES, examples), LOCATIONS,
+                                  FLAGS.batch_size, 0, digest)
+  _, arrays, _ = checkpoint.read_newest(FLAGS.checkpoint_dir,
+                                        cifar10.shapes_like)
+  weights = checkpoint.averages(arrays)
+  seconds_moments, seconds = compress(weights, sample)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-  rows = contributions(kernel, images)
+  rows = contributions(weights, sample)
   start = time.time()
-  order = thinet.removal_order(rows.T @ rows)
+  order = algebra.removal_order(rows.T @ rows)
   ours = time.time() - start
   start = time.time()
   removed = {width: textbook(rows, width) for width in WIDTHS}
   theirs = time.time() - start
-  result = {
+  timing.report({
       'seconds_all_widths': round(seconds, 2),
-      'seconds_moments': round(moments_seconds, 2),
+      'seconds_moments': round(seconds_moments, 2),
       'peak_rss_gib': round(memory, 2),
       'speedup_vs_textbook': round(theirs / ours, 1),
       'textbook_seconds': round(theirs, 2), 'our_seconds': round(ours, 4),
       'same_choice': all(order[:len(order) - width].tolist() == removed[width]
                          for width in WIDTHS),
       'samples': len(rows), 'date': datetime.date.today().isoformat(),
-      'machine': processor()}
-  print(json.dumps(result) if FLAGS.json else
-        '\n'.join('%s: %s' % item for item in result.items()))
+      'machine': timing.machine()}, FLAGS.json)
   return 0
 
 

@@ -1,99 +1,110 @@
-"""Times a training step of this suite beside what it should be compared with.
+"""Times a training step of this suite beside its competitors.
 
   python benchmarks/training.py --data_dir=data [--json]
 
-Interleaved, medians of 40 steps after 5 of warm-up: our step at several widths,
-precisions and batch sizes, with its real input pipeline; the pipeline alone; a
-4096x4096 float32 matrix product; the same network in PyTorch (eager, channels last,
-no input pipeline; left out where torch is absent); and the tutorial written
-literally (benchmarks/tutorial.py; the mean of 100 steps, one of which writes
-summaries). Each has a process of its own, since TensorFlow's threads, which ours
-shares out among the parts of a batch, are those of the process.
+At width 64, batches of 128, unless said otherwise: our step with its real input
+pipeline, at several widths, precisions and batch sizes; the pipeline alone; a
+4096x4096 float32 matrix product; the same network in PyTorch (eager, channels
+last, no input pipeline; `pip install torch`, or it is left out); and the
+tutorial written literally (tutorial.py; the mean of 100 steps, one of which
+writes summaries). All are medians of 40 steps after 5 of warm-up, in turn, each
+competitor in a process of its own (timing.py); one that dies is named and left
+out. bfloat16 is left out on processors without it. About two minutes on two
+cores.
 
-With --json: one object with the times and the ratios
+--json prints one object with the times and these ratios:
   float32_fraction_of_matmul_width64, float32_fraction_of_matmul_width8: the
     operations of convolutions and matrix products alone, per second of a step,
     over those of the matrix product;
-  bfloat16_speedup_width64, input_share_width64, speedup_vs_pytorch_width64,
-  speedup_vs_literal_tutorial_width64.
+  bfloat16_speedup_width64: float32 over bfloat16;
+  input_share_width64: the pipeline's time over the step's;
+  speedup_vs_pytorch_width64, speedup_vs_literal_tutorial_width64.
+Ratios of something that was left out are left out, too.
 """
-import concurrent.futures
 import datetime
-import functools
-import importlib.util
-import json
-import multiprocessing
 import os
-import platform
-import random
 import sys
-import tempfile
-import time
 
-sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                             os.pardir), os.path.dirname(__file__)]
+import timing   # No TensorFlow, no PyTorch: those are for the processes.
 
-import cifar10
-import tutorial
-
-import numpy as np
-import tensorflow.compat.v1 as tf
-
-FLAGS = cifar10.FLAGS
-for _name in ('data_dir',):
-  tf.app.flags.declare_key_flag(_name)
-tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
-
-WARM_UP, STEPS, MATRIX = 5, 40, 4096
-WIDTHS = [64, 48, 32, 24, 16, 8]
-BATCHES = [32, 64, 256]
+MATRIX, BATCH_SIZE = 4096, 128
+WIDTHS, BATCH_SIZES = [64, 48, 32, 24, 16, 8], [32, 64, 256]
+TUTORIAL_WARM_UP, TUTORIAL_STEPS = 10, 100
 
 
-def operations(width, batch_size):
+def operations(width):
   """Floating-point operations of a step's convolutions and products.
 
-  Twice the multiply-adds, forward, gradient of the weights, and gradient of the
-  inputs except of the images.
+  Twice the multiply-adds: forward, for the gradients of the weights, and for
+  those of all inputs except the images.
   """
-  conv1 = 576 * 75 * width
-  return 2 * batch_size * (3 * cifar10.cost(width)[0] - conv1)
+  conv1 = 24 * 24 * 75 * width
+  rest = 12 * 12 * 25 * width * 64 + 2304 * 384 + 384 * 192 + 192 * 10
+  return 2 * BATCH_SIZE * (2 * conv1 + 3 * rest)
 
 
-def our_step(width, precision='float32', batch_size=128):
-  """(function that runs a step, function that runs its input alone)."""
+# ---------------------------------------------- the processes: what each makes
+
+
+def our_step(data_dir, width, precision, batch_size):
+  """Makes (function that runs a step, function that runs its input alone)."""
+  sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                  os.pardir))
+  import cifar10
+  import tensorflow.compat.v1 as tf
+  cifar10.FLAGS(['training', '--data_dir=' + data_dir,
+                 '--batch_size=%d' % batch_size])
+  cifar10.maybe_download_and_extract()
   with tf.Graph().as_default():
-    FLAGS.batch_size = batch_size
     global_step = tf.train.get_or_create_global_step()
-    parts = cifar10.batch_parts()
-    images, labels = cifar10.distorted_inputs(0, parts=parts)
-    logits = cifar10.inference(images, width, precision, parts)
+    towers = cifar10.towers(batch_size)
+    images, labels = cifar10.distorted_inputs(0, parts=towers)
+    logits = cifar10.tower_inference(images, width, precision, towers)
     loss = cifar10.loss(logits, labels)
     train_op = cifar10.train(loss, global_step)
-    session = tf.Session(config=cifar10.session_config(parts))
+    session = tf.Session(config=cifar10.session_config(towers))
     session.run([tf.global_variables_initializer(),
                  tf.local_variables_initializer()])
-    return (lambda: session.run([train_op, loss]),
-            lambda: session.run([images.op, labels.op]))
+  return (lambda: session.run([train_op, loss]),
+          lambda: session.run([images.op, labels.op]))
 
 
-def matrix_product():
+def ours(data_dir):
+  """This suite's steps, and the input pipeline."""
+  runs = {}
+  for precision in ['float32'] + ['bfloat16'] * timing.has_bfloat16():
+    for width in WIDTHS:
+      runs['%s %d' % (precision, width)], runs['input'] = our_step(
+          data_dir, width, precision, BATCH_SIZE)
+  for size in BATCH_SIZES:
+    runs['batch %d' % size], _ = our_step(data_dir, 64, 'float32', size)
+  return runs
+
+
+def product(data_dir):
+  """The matrix product."""
+  del data_dir
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')   # As our programs do.
+  import tensorflow.compat.v1 as tf
   with tf.Graph().as_default():
-    x = tf.get_variable('x', [MATRIX, MATRIX])
-    product = tf.matmul(x, x).op
+    x = tf.get_variable('x', [MATRIX, MATRIX], use_resource=True)
+    result = tf.matmul(x, x).op
     session = tf.Session()
     session.run(x.initializer)
-    return lambda: session.run(product)
+  return {'product': lambda: session.run(result)}
 
 
-def pytorch_step(width, batch_size=128):
+def pytorch(data_dir):
   """The same network and update in PyTorch."""
+  del data_dir
   import torch
   nn, functional = torch.nn, torch.nn.functional
   class Network(nn.Module):
     def __init__(self):
       super().__init__()
-      self.conv1 = nn.Conv2d(3, width, 5, padding=2)
-      self.conv2 = nn.Conv2d(width, 64, 5, padding=2)
+      self.conv1 = nn.Conv2d(3, 64, 5, padding=2)
+      self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
       self.local3 = nn.Linear(2304, 384)
       self.local4 = nn.Linear(384, 192)
       self.softmax_linear = nn.Linear(192, 10)
@@ -111,9 +122,9 @@ def pytorch_step(width, batch_size=128):
   network = Network().to(memory_format=torch.channels_last)
   averages = [p.detach().clone() for p in network.parameters()]
   optimizer = torch.optim.SGD(network.parameters(), 0.1)
-  images = torch.randn(batch_size, 3, 24, 24).to(
+  images = torch.randn(BATCH_SIZE, 3, 24, 24).to(
       memory_format=torch.channels_last)
-  labels = torch.randint(0, 10, [batch_size])
+  labels = torch.randint(0, 10, [BATCH_SIZE])
 
   def step():
     optimizer.zero_grad()
@@ -125,152 +136,81 @@ def pytorch_step(width, batch_size=128):
     with torch.no_grad():
       torch._foreach_lerp_(averages, list(network.parameters()), 1e-4)
     return loss.item()
-  return step
+  return {'pytorch': step}
 
 
-def processor():
-  """The processor's name, and how many cores."""
-  name = platform.machine()
-  if os.path.exists('/proc/cpuinfo'):
-    names = [line.split(':')[1].strip() for line in open('/proc/cpuinfo')
-             if line.startswith('model name')]
-    name = names[0] if names else name
-  return '%s, %d cores' % (name, os.cpu_count())
+# --------------------------------------------------- the parent: asks in turn
 
 
-class Process:
-  """A process that times what a function of its own makes.
+def measure(data_dir):
+  """Name -> seconds a step, without the competitors that died.
 
-  Args:
-    make: called there, without arguments; gives a dict, name -> function, or the
-      function alone.
+  'tutorial' and 'beside tutorial', our step right after it, are means.
   """
-
-  def __init__(self, make):
-    self._pool = concurrent.futures.ProcessPoolExecutor(
-        1, multiprocessing.get_context('spawn'), _begin,
-        (make, FLAGS.data_dir))
-
-  def close(self):
-    self._pool.shutdown()
-
-  def seconds(self, name=None, repeats=1):
-    """Seconds that the named function, called so often, takes each time."""
-    return self._pool.submit(_timed, name, repeats).result()
-
-
-def _begin(make, data_dir):
-  global _made
-  FLAGS(['benchmark', '--data_dir=' + data_dir])
-  _made = make()
-
-
-def _timed(name, repeats):
-  run = _made[name] if name else _made
-  start = time.perf_counter()
-  for _ in range(repeats):
-    run()
-  return (time.perf_counter() - start) / repeats
-
-
-def interleaved(runs):
-  """Medians of STEPS steps each, after those of warm-up, in turn; the order is
-  another one in every round, since each leaves the caches to the next.
-
-  Args:
-    runs: key -> (Process, name).
-
-  Returns:
-    key -> seconds.
-  """
-  found, keys = {key: [] for key in runs}, list(runs)
-  generator = random.Random(0)
-  for _ in range(WARM_UP + STEPS):
-    generator.shuffle(keys)
-    for key in keys:
-      process, name = runs[key]
-      found[key].append(process.seconds(name))
-  return {key: float(np.median(times[WARM_UP:]))
-          for key, times in found.items()}
-
-
-def our_steps():
-  """What is measured of this suite: name -> function."""
-  runs = {}
-  for width in WIDTHS:
-    for precision in ('float32', 'bfloat16'):
-      runs[width, precision], runs['input'] = our_step(width, precision)
-  for batch_size in BATCHES:
-    runs['batch', batch_size], _ = our_step(64, 'float32', batch_size)
-  return runs
-
-
-def tutorial_step(folder):
-  session, train_op = tutorial.session_and_step(FLAGS.data_dir, folder, 128, 64)
-  return lambda: session.run(train_op)
-
-
-def main(argv=None):
-  del argv
-  cifar10.maybe_download_and_extract()
-  ours = Process(our_steps)
-  names = [(width, precision) for width in WIDTHS
-           for precision in ('float32', 'bfloat16')]
-  names += ['input'] + [('batch', size) for size in BATCHES]
-  runs = {name: (ours, name) for name in names}
-  runs['matrix product'] = Process(matrix_product), None
-  torch_there = importlib.util.find_spec('torch') is not None
-  if torch_there:
-    runs['pytorch'] = Process(functools.partial(pytorch_step, 64)), None
-  else:
-    print('PyTorch is not installed; its column is left out.', file=sys.stderr)
-  seconds = interleaved(runs)
-
+  def start(title, *command):
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return timing.Competitor(title, [
+        sys.executable, os.path.join(folder, command[0]),
+        '--data_dir=' + data_dir, *command[1:]])
+  suite = start('Our step', 'training.py', '--only=ours')
+  others = [start('The matrix product', 'training.py', '--only=product'),
+            start('PyTorch', 'training.py', '--only=pytorch')]
+  seconds = timing.interleaved([suite] + others)
+  for each in others:
+    each.close()
   # The tutorial last: its threads read ahead whenever they can.
-  with tempfile.TemporaryDirectory() as folder:
-    literal = Process(functools.partial(tutorial_step, folder))
-    literal.seconds(repeats=2 * WARM_UP)
-    totals = {'tutorial': literal.seconds(repeats=100)}
-    literal.close()
-  totals['ours beside it'] = ours.seconds((64, 'float32'), repeats=100)
+  literal = start('The tutorial', 'tutorial.py')
+  literal.seconds('tutorial', TUTORIAL_WARM_UP)
+  seconds['tutorial'] = literal.seconds('tutorial', TUTORIAL_STEPS)
+  literal.close()
+  seconds['beside tutorial'] = suite.seconds('float32 64', TUTORIAL_STEPS)
+  suite.close()
+  return {name: value for name, value in seconds.items() if value}
 
-  rate = 2 * MATRIX**3 / seconds['matrix product']
-  result = {
-      'float32_fraction_of_matmul_width%d' % width:
-          operations(width, 128) / seconds[width, 'float32'] / rate
-      for width in (64, 8)}
-  result.update({
-      'bfloat16_speedup_width64':
-          seconds[64, 'float32'] / seconds[64, 'bfloat16'],
-      'input_share_width64': seconds['input'] / seconds[64, 'float32'],
-      'speedup_vs_literal_tutorial_width64':
-          totals['tutorial'] / totals['ours beside it'],
-      'milliseconds_per_step': {
-          precision: {str(width): round(1e3 * seconds[width, precision], 2)
-                      for width in WIDTHS}
-          for precision in ('float32', 'bfloat16')},
-      'milliseconds_by_batch_size_width64': dict(
-          {str(size): round(1e3 * seconds['batch', size], 2)
-           for size in BATCHES},
-          **{'128': round(1e3 * seconds[64, 'float32'], 2)}),
-      'milliseconds_input': round(1e3 * seconds['input'], 2),
-      'milliseconds_tutorial': round(1e3 * totals['tutorial'], 2),
-      'matmul_gflops': round(rate / 1e9, 1),
-      'steps': STEPS, 'date': datetime.date.today().isoformat(),
-      'machine': processor()})
-  if torch_there:
-    result['milliseconds_pytorch'] = round(1e3 * seconds['pytorch'], 2)
-    result['speedup_vs_pytorch_width64'] = (
-        seconds['pytorch'] / seconds[64, 'float32'])
-  result = {name: round(value, 3) if isinstance(value, float) else value
-            for name, value in result.items()}
-  if FLAGS.json:
-    print(json.dumps(result))
-  else:
-    for name, value in result.items():
-      print('%s: %s' % (name, value))
-  return 0
+
+def summary(seconds):
+  """The ratios and times of the docstring, from name -> seconds."""
+  def milliseconds(name):
+    return round(1e3 * seconds[name], 2)
+  ours_64, result = seconds.get('float32 64'), {}
+  if 'product' in seconds:
+    rate = 2 * MATRIX**3 / seconds['product']
+    result['matmul_gflops'] = rate / 1e9
+    result.update({
+        'float32_fraction_of_matmul_width%d' % width:
+            operations(width) / seconds['float32 %d' % width] / rate
+        for width in (64, 8) if ours_64})
+  for ratio, over, under in [
+      ('bfloat16_speedup_width64', 'float32 64', 'bfloat16 64'),
+      ('input_share_width64', 'input', 'float32 64'),
+      ('speedup_vs_pytorch_width64', 'pytorch', 'float32 64'),
+      ('speedup_vs_literal_tutorial_width64', 'tutorial', 'beside tutorial')]:
+    if over in seconds and under in seconds:
+      result[ratio] = seconds[over] / seconds[under]
+  result['milliseconds_per_step'] = {
+      precision: {str(width): milliseconds('%s %d' % (precision, width))
+                  for width in WIDTHS}
+      for precision in ('float32', 'bfloat16')
+      if '%s 64' % precision in seconds}
+  if ours_64:
+    result['milliseconds_by_batch_size_width64'] = dict(
+        {str(size): milliseconds('batch %d' % size) for size in BATCH_SIZES},
+        **{str(BATCH_SIZE): milliseconds('float32 64')})
+  for name in ('input', 'pytorch', 'tutorial'):
+    if name in seconds:
+      result['milliseconds_' + name] = milliseconds(name)
+  return result
+
+
+def main():
+  processes = {'ours': ours, 'product': product, 'pytorch': pytorch}
+  flags = timing.parsed(__doc__, processes)
+  seconds = measure(flags.data_dir)
+  timing.report(dict(summary(seconds), steps=timing.STEPS,
+                     date=datetime.date.today().isoformat(),
+                     machine=timing.machine()), flags.json)
+  return 0 if 'float32 64' in seconds else 1
 
 
 if __name__ == '__main__':
-  cifar10.run(main)
+  sys.exit(main())

@@ -1,21 +1,33 @@
 """The yardstick: the training loop as the tutorial has it, written literally.
 
 Images are read and distorted one by one in a parallel map, the normalization is
-tf.nn.lrn, the average races with nothing but follows the weights, and a
+tf.nn.lrn, the averages are updated after the weights, and a
 MonitoredTrainingSession with a logger hook writes all summaries, histograms
-included, every 100 steps. benchmarks/training.py runs it; nothing else does.
+included, every 100 steps. It imports none of this suite's programs.
+benchmarks/training.py runs it as a process (timing.py says how); this prints
+the mean seconds of 100 steps:
+
+  echo '["tutorial", 100]' | python benchmarks/tutorial.py --data_dir=data
 """
+import argparse
 import os
 import sys
+import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                os.pardir))
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')   # As our programs do.
 
-import cifar10  # For what it sets up: graphs, variables as resources.
-import cifar10_input
+import timing
 
 import tensorflow.compat.v1 as tf
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+tf.disable_v2_behavior()
+tf.enable_resource_variables()
+
+BATCH_SIZE, CONV1_CHANNELS = 128, 64
+RECORD_BYTES = 1 + 3 * 32 * 32
 
 
 def _example(record):
@@ -30,10 +42,12 @@ def _example(record):
 
 
 def _inputs(data_dir, batch_size):
-  files = cifar10_input.data_files(
-      os.path.join(data_dir, cifar10_input.FOLDER), 'train_eval')
-  records = tf.data.FixedLengthRecordDataset(files,
-                                             cifar10_input.RECORD_BYTES)
+  files = [os.path.join(data_dir, 'cifar-10-batches-bin',
+                        'data_batch_%d.bin' % i) for i in range(1, 6)]
+  for path in files:
+    if not os.path.exists(path):
+      sys.exit('%s does not exist; name another --data_dir' % path)
+  records = tf.data.FixedLengthRecordDataset(files, RECORD_BYTES)
   records = records.repeat().map(_example, num_parallel_calls=16)
   records = records.shuffle(20000).batch(batch_size, drop_remainder=True)
   return tf.data.make_one_shot_iterator(records.prefetch(1)).get_next()
@@ -114,18 +128,33 @@ class _LoggerHook(tf.train.SessionRunHook):
       self._start = now
 
 
-def session_and_step(data_dir, train_dir, batch_size, conv1_channels):
-  """A monitored session and the operation to run in it for one step."""
+def make(data_dir, train_dir):
+  """Makes {'tutorial': function that runs a step in a monitored session}."""
   with tf.Graph().as_default():
     global_step = tf.train.get_or_create_global_step()
-    images, labels = _inputs(data_dir, batch_size)
+    images, labels = _inputs(data_dir, BATCH_SIZE)
     tf.summary.image('images', images)
-    logits = _inference(images, conv1_channels)
+    logits = _inference(images, CONV1_CHANNELS)
     tf.add_to_collection('losses', tf.reduce_mean(
         tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=labels, logits=logits), name='cross_entropy'))
     loss = tf.add_n(tf.get_collection('losses'), name='total_loss')
     train_op = _train(loss, global_step)
-    return tf.train.MonitoredTrainingSession(
+    session = tf.train.MonitoredTrainingSession(
         checkpoint_dir=train_dir, hooks=[_LoggerHook(loss)],
-        log_step_count_steps=None), train_op
+        log_step_count_steps=None)
+  return {'tutorial': lambda: session.run(train_op)}
+
+
+def main():
+  parser = argparse.ArgumentParser(
+      description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--data_dir', default='data',
+                      help='folder that holds cifar-10-batches-bin')
+  data_dir = parser.parse_args().data_dir
+  with tempfile.TemporaryDirectory() as folder:
+    timing.serve(lambda: make(data_dir, folder))
+
+
+if __name__ == '__main__':
+  main()

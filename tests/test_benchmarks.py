@@ -1,0 +1,117 @@
+"""The benchmarks' processes: what they load, and what happens when one dies.
+
+The competitors, which are killed, never start or print too much, are real
+processes; none of them loads TensorFlow.
+"""
+import os
+import subprocess
+import sys
+
+import pytest
+
+FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
+    __file__))), 'benchmarks')
+
+COMPETITOR = '''
+import os, signal, sys, time
+sys.path.insert(0, %r)
+import timing
+
+calls = []
+
+def slow():
+  time.sleep(0.01)
+
+def killed():
+  calls.append(1)
+  if len(calls) == 3:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def failed():
+  raise RuntimeError('no memory.')
+
+def noisy():
+  print('not an answer')
+  os.system('echo nor this')
+
+def absent():
+  import a_library_that_is_not_here
+
+def make():
+  if sys.argv[1] == 'absent':
+    absent()
+  return {sys.argv[1]: globals()[sys.argv[1]]}
+
+timing.serve(make)
+''' % FOLDER
+
+
+@pytest.fixture
+def timing(monkeypatch):
+  monkeypatch.syspath_prepend(FOLDER)
+  import timing
+  return timing
+
+
+def test_a_competitor_that_dies_is_named_and_the_others_are_measured(
+    timing, capfd):
+  found = [timing.Competitor(name.capitalize(),
+                             [sys.executable, '-c', COMPETITOR, name])
+           for name in ('slow', 'killed', 'failed', 'absent', 'noisy')]
+  seconds = timing.interleaved(found)
+  again = found[0].seconds('slow', repeats=3), found[1].seconds('killed')
+  for each in found:
+    each.close()
+  output, errors = capfd.readouterr()
+  assert seconds.keys() == {'slow', 'noisy'}
+  assert 0.01 <= seconds['slow'] < 1 and 0.01 <= again[0] < 1
+  assert again[1] is None
+  assert output == ''
+  assert sorted(errors.splitlines()) == [
+      'Absent is left out: its process ended with exit code 1 '
+      "(ModuleNotFoundError: No module named 'a_library_that_is_not_here').",
+      'Failed is left out: its process ended with exit code 1 '
+      '(RuntimeError: no memory).',
+      'Killed is left out: its process ended with signal 11, '
+      'Segmentation fault.']
+
+
+@pytest.mark.parametrize('script', ['timing', 'training', 'operations'])
+def test_who_asks_the_processes_loads_neither_tensorflow_nor_pytorch(script):
+  subprocess.run([sys.executable, '-c', (
+      'import sys; import %s; loaded = {"tensorflow", "torch", "cifar10"} & '
+      'sys.modules.keys(); sys.exit(str(loaded) if loaded else 0)') % script],
+                 cwd=FOLDER, check=True)
+
+
+def test_ratios_of_what_is_left_out_are_left_out(timing):
+  import training
+  assert training.operations(64) == 2 * 128 * (
+      3 * 18470784 - 24 * 24 * 75 * 64)
+  everything = {'float32 %d' % width: 2.0 for width in training.WIDTHS}
+  everything.update({'bfloat16 %d' % width: 1.0 for width in training.WIDTHS})
+  everything.update({'batch %d' % size: 1.0 for size in training.BATCH_SIZES})
+  everything.update({'product': 1.0, 'input': 0.5, 'pytorch': 6.0,
+                     'tutorial': 9.0, 'beside tutorial': 3.0})
+  whole = training.summary(everything)
+  assert whole['bfloat16_speedup_width64'] == 2
+  assert whole['input_share_width64'] == 0.25
+  assert whole['speedup_vs_pytorch_width64'] == 3
+  assert whole['speedup_vs_literal_tutorial_width64'] == 3
+  for left_out in ('product', 'pytorch', 'tutorial', 'input'):
+    part = training.summary({name: value for name, value in everything.items()
+                             if name != left_out})
+    assert part.items() < whole.items()
+  part = training.summary({name: value for name, value in everything.items()
+                           if not name.startswith('bfloat16')})
+  assert 'bfloat16_speedup_width64' not in part
+  assert part['milliseconds_per_step'].keys() == {'float32'}
+  assert training.summary({'pytorch': 6.0}) == {
+      'milliseconds_per_step': {}, 'milliseconds_pytorch': 6000.0}
+
+
+def test_bfloat16_is_for_processors_that_have_it(timing, monkeypatch):
+  for flags, found in [('fpu avx2', False), ('avx512f', False), ('', False),
+                       ('fpu avx512_bf16 avx2', True), ('amx_bf16', True)]:
+    monkeypatch.setattr(timing, '_cpuinfo', lambda key, flags=flags: flags)
+    assert timing.has_bfloat16() == found
