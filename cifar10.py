@@ -1,21 +1,28 @@
 """The CIFAR-10 network of the TensorFlow tutorial, at any conv1 width.
 
-  images, labels = distorted_inputs(seed)
-  logits = inference(images, conv1_channels)
+  images, labels = distorted_inputs()
+  logits = inference(images)
   total_loss = loss(logits, labels)
   train_op = train(total_loss, global_step)
 
-At width 64: 1,068,298 parameters and 18,470,784 multiply-adds an image. Also here,
-for every script: the shared flags, and how a fault becomes one sentence.
+A local variable holds the data set, so run tf.local_variables_initializer(),
+too. At width 64 the network has 1,068,298 parameters and takes 18,470,784
+multiply-adds an image.
+
+The scripts share two more things: the common flags, and run, which turns an
+error that the user can put right into one sentence.
 """
-import collections
 import os
+import signal
 import sys
+import typing
 import zlib
 
 import cifar10_input
-from support import operations
 from cifar10_input import UserError
+from thinet import checkpoint
+from thinet import operations
+from thinet import precondition
 
 from absl import app
 import numpy as np
@@ -37,7 +44,7 @@ tf.app.flags.DEFINE_string('checkpoint_dir', None,
                            'Folder whose newest checkpoint is read.')
 tf.app.flags.DEFINE_integer('conv1_channels', None, 'Width of the first layer.',
                             lower_bound=1, upper_bound=4096)
-tf.app.flags.DEFINE_integer('seed', 0, 'Of everything that is random.',
+tf.app.flags.DEFINE_integer('seed', 0, 'Seed of all random numbers.',
                             lower_bound=0, upper_bound=2**31 - 1)
 
 IMAGE_SIZE = cifar10_input.IMAGE_SIZE
@@ -52,47 +59,58 @@ LOSS_AVERAGE_DECAY = 0.9
 NUM_EPOCHS_PER_DECAY = 350.0    # Epochs after which the learning rate decays.
 LEARNING_RATE_DECAY_FACTOR = 0.1
 INITIAL_LEARNING_RATE = 0.1
-WEIGHT_DECAY = 0.004            # Of local3 and local4.
-WARMUP = 0.05                   # Share of a linear schedule with a rising rate.
+WEIGHT_DECAY = 0.004            # For the weights of local3 and local4.
+WARMUP = 0.05                   # Share of steps in which a linear rate rises.
 
-# convolution_rate: how many times as fast conv1 and conv2 learn as the rest.
-# warmup_steps: the rate of a linear schedule rises no faster than over these.
-# preconditioned: conv1 and conv2, by support/preconditioner.py.
-Schedule = collections.namedtuple(
-    'Schedule', 'epochs learning_rate linear momentum average_decay '
-                'label_smoothing convolution_rate warmup_steps preconditioned')
-SCHEDULES = {
-    'published': Schedule(128, INITIAL_LEARNING_RATE, False, 0.0,
-                          MOVING_AVERAGE_DECAY, 0.0, 1.0, 0, False),
-    'fast': Schedule(50, 0.02, True, 0.9, 0.999, 0.1, 4.0, 0, False),
-    'finetune': Schedule(20, 0.01, True, 0.9, 0.999, 0.0, 1.5, 350, True),
-}
+# Errors that the user, or the system's owner, can put right.
+FAULTS = (UserError, checkpoint.CheckpointError, OSError)
 
-DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE = 0.9, 4.0
-AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
+
+class Schedule(typing.NamedTuple):
+  """The optimizer and the learning rate of a training."""
+  name: str
+  epochs: float
+  learning_rate: float                 # The highest.
+  linear: bool = False                 # Rises, then falls to 0; else by steps.
+  momentum: float = 0.0                # Nesterov's.
+  average_decay: float = MOVING_AVERAGE_DECAY
+  label_smoothing: float = 0.0
+  convolution_rate: float = 1.0        # Rate of conv1, conv2 over the others'.
+  warmup_steps: int = 0                # Least length of a linear rate's rise.
+
+
+PUBLISHED = Schedule('published', epochs=128,
+                     learning_rate=INITIAL_LEARNING_RATE)
+FAST = Schedule('fast', epochs=50, learning_rate=0.02, linear=True,
+                momentum=0.9, average_decay=0.999, label_smoothing=0.1,
+                convolution_rate=4.0)
 
 
 # ------------------------------------------------------------------ the data
 
 
 def maybe_download_and_extract():
-  """Downloads the data set to FLAGS.data_dir unless it is there."""
+  """Downloads the data set to FLAGS.data_dir unless it is there.
+
+  Raises:
+    UserError: the archive cannot be fetched, or is not the official one.
+  """
   cifar10_input.download(FLAGS.data_dir, FLAGS.data_url)
 
 
 def data_folder():
-  """The folder of the six data files below FLAGS.data_dir."""
+  """Path of the folder below FLAGS.data_dir that holds the six data files."""
   return os.path.join(FLAGS.data_dir, cifar10_input.FOLDER)
 
 
-def distorted_inputs(seed, global_step=None, stream='training', parts=1):
-  """The training batch of the global step; see cifar10_input.
+def distorted_inputs(seed=0, global_step=None, stream='training', parts=1):
+  """Makes the training batch of a step; see cifar10_input.
 
   Args:
     seed: integer.
     global_step: int64 scalar tensor, by default the graph's global step.
-    stream: what the batches are for.
-    parts: how many parts of the batch to make side by side.
+    stream: name of the sequence of batches; another name has other batches.
+    parts: number of parts of the batch to make side by side.
 
   Returns:
     images: float32 [FLAGS.batch_size, 24, 24, 3].
@@ -104,12 +122,14 @@ def distorted_inputs(seed, global_step=None, stream='training', parts=1):
                                         global_step, stream, parts)
 
 
-def inputs(eval_data, batch_number):
-  """One batch of central crops, the last one filled up; see cifar10_input.
+def inputs(eval_data, batch_number=None):
+  """Makes a batch of central crops; see cifar10_input.
 
   Args:
-    eval_data: 'test' or 'train_eval'.
-    batch_number: int64 scalar tensor, from 0.
+    eval_data: True or 'test' for the test images, False or 'train_eval' for the
+      training images.
+    batch_number: int64 scalar tensor, from 0; by default each run gives the
+      next batch, for ever.
 
   Returns:
     images: float32 [n, 24, 24, 3], n <= FLAGS.batch_size.
@@ -122,128 +142,160 @@ def inputs(eval_data, batch_number):
 # --------------------------------------------------------------- the network
 
 
-def _activation_summary(parts, name):
-  """Summaries of a layer's activations and of their sparsity."""
-  x = tf.concat(parts, 0)
+def _activation_summary(x):
+  """Adds summaries of a layer's activations and of their sparsity."""
+  if tf.get_variable_scope().reuse:
+    return   # The first tower's summaries are enough.
+  name = x.op.name.split('/')[-1]
   tf.summary.histogram(name + '/activations', x, collections=['histograms'])
   tf.summary.scalar(name + '/sparsity', tf.nn.zero_fraction(x),
                     collections=['histograms'])
 
 
 def _variable(name, shape, initializer):
-  """A float32 variable, which lives where the computation is."""
+  """Creates a float32 variable on the device that computes with it."""
   return tf.get_variable(name, shape, tf.float32, initializer)
 
 
 def _variable_with_weight_decay(name, shape, stddev, wd):
-  """A truncated normal variable; adds wd * l2_loss to 'losses' if wd.
+  """Creates a truncated normal variable; adds wd * l2_loss to 'losses' if wd.
 
-  Its initial value follows from the graph's seed and its own name, whatever else
-  the graph holds.
+  Its initial value depends on the graph's seed and on its own name, whatever
+  else the graph holds.
   """
   full_name = '%s/%s' % (tf.get_variable_scope().name, name)
   var = _variable(name, shape, tf.truncated_normal_initializer(
       stddev=stddev, seed=zlib.crc32(full_name.encode()) % 2**31))
-  if wd:
+  if wd and not tf.get_variable_scope().reuse:   # Once for all towers.
     tf.add_to_collection('losses', tf.multiply(tf.nn.l2_loss(var), wd,
                                                name='weight_loss'))
   return var
 
 
-def _pool(x):
-  return tf.nn.max_pool2d(x, 3, 2, 'SAME')
-
-
-def _product(operation, x, weights, dtype):
-  """A convolution or matrix product of operands of that type."""
-  return operation(tf.cast(x, dtype), tf.cast(weights, dtype))
-
-
-def _convolution(parts, name, channels, bias, pooled, dtype):
-  """5x5 convolution with bias and ReLU; then max-pooled, if asked."""
-  activations, results = [], []
-  with tf.variable_scope(name):
-    kernel = _variable_with_weight_decay(
-        'weights', [5, 5, parts[0].shape[-1].value, channels], stddev=5e-2,
-        wd=0.0)
-    biases = _variable('biases', [channels], tf.constant_initializer(bias))
-    for x in parts:
-      products = _product(operations.convolution, x, kernel, dtype)
-      activations.append(tf.nn.relu(tf.cast(products, tf.float32) + biases))
-      if pooled:
-        # Max commutes with a per-channel bias and with ReLU, so pooling first
-        # is the same function on a quarter of the pixels.
-        products = _pool(products)
-      pre_activation = tf.nn.bias_add(tf.cast(products, tf.float32), biases,
-                                      name='pre_activation')
-      results.append(tf.nn.relu(pre_activation, name=name))
-  _activation_summary(activations, name)   # Costs nothing until it is written.
-  return results
-
-
-def _dense(parts, name, units, stddev, wd, bias, activation, dtype):
-  """Fully connected layer; without activation it gives the logits."""
-  results = []
-  with tf.variable_scope(name):
-    weights = _variable_with_weight_decay(
-        'weights', [parts[0].shape[-1].value, units], stddev=stddev, wd=wd)
-    biases = _variable('biases', [units], tf.constant_initializer(bias))
-    for x in parts:
-      products = _product(tf.matmul, x, weights, dtype)
-      y = tf.nn.bias_add(tf.cast(products, tf.float32), biases,
-                         name='pre_activation')
-      results.append(tf.nn.relu(y, name=name) if activation else y)
-  _activation_summary(results, name)
-  return results
-
-
-def batch_parts():
-  """In how many parts to compute a batch: two, on two cores or more.
-
-  Each part then has half of the cores for itself, and its operations wait for
-  those of the other only where the gradients meet, not, as when every operation
-  is spread over all cores, at the end of each. A GPU gets the whole.
-  """
-  alone = operations.on_gpu() or operations.cores() < 2 or FLAGS.batch_size < 2
-  return 1 if alone else 2
-
-
-def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32',
-              parts=1):
+def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   """Builds the network.
 
   Args:
-    images: float32 [n, 24, 24, 3] from distorted_inputs or inputs; n may be
-      unknown where parts is 1.
+    images: float32 [n, 24, 24, 3] from distorted_inputs or inputs.
     conv1_channels: width of the first layer.
     precision: 'float32', or 'bfloat16' for the operands of convolutions and
-      matrix products; all else is float32 in both.
-    parts: how many parts of the batch to compute side by side, on the same
-      weights; changes nothing but the rounding of gradients.
+      matrix products; everything else is float32 in both.
+
+  Returns:
+    Name -> float32 tensor: conv1, pool1, norm1, conv2, norm2, pool2, local3,
+    local4 and softmax_linear, the logits [n, 10].
+  """
+  def product(operation, x, weights):
+    dtype = tf.as_dtype(precision)
+    return tf.cast(operation(tf.cast(x, dtype), tf.cast(weights, dtype)),
+                   tf.float32)
+
+  # conv1
+  with tf.variable_scope('conv1') as scope:
+    kernel = _variable_with_weight_decay(
+        'weights', [5, 5, 3, conv1_channels], stddev=5e-2, wd=0.0)
+    biases = _variable('biases', [conv1_channels], tf.constant_initializer(0.0))
+    conv = product(operations.convolution, images, kernel)
+    conv1 = tf.nn.relu(tf.nn.bias_add(conv, biases), name=scope.name)
+  _activation_summary(conv1)
+
+  # pool1
+  pool1 = tf.nn.max_pool2d(conv1, 3, 2, 'SAME', name='pool1')
+  # norm1
+  norm1 = tf.identity(operations.local_response_normalization(pool1), 'norm1')
+
+  # conv2
+  with tf.variable_scope('conv2') as scope:
+    kernel = _variable_with_weight_decay(
+        'weights', [5, 5, conv1_channels, 64], stddev=5e-2, wd=0.0)
+    biases = _variable('biases', [64], tf.constant_initializer(0.1))
+    conv = product(operations.convolution, norm1, kernel)
+    conv2 = tf.nn.relu(tf.nn.bias_add(conv, biases), name=scope.name)
+  _activation_summary(conv2)
+
+  # norm2
+  norm2 = tf.identity(operations.local_response_normalization(conv2), 'norm2')
+  # pool2
+  pool2 = tf.nn.max_pool2d(norm2, 3, 2, 'SAME', name='pool2')
+
+  # local3
+  with tf.variable_scope('local3') as scope:
+    reshape = tf.reshape(pool2, [-1, int(np.prod(pool2.shape.as_list()[1:]))])
+    weights = _variable_with_weight_decay(
+        'weights', [reshape.shape[1].value, 384], stddev=0.04, wd=WEIGHT_DECAY)
+    biases = _variable('biases', [384], tf.constant_initializer(0.1))
+    local3 = tf.nn.relu(tf.nn.bias_add(product(tf.matmul, reshape, weights),
+                                       biases), name=scope.name)
+  _activation_summary(local3)
+
+  # local4
+  with tf.variable_scope('local4') as scope:
+    weights = _variable_with_weight_decay(
+        'weights', [384, 192], stddev=0.04, wd=WEIGHT_DECAY)
+    biases = _variable('biases', [192], tf.constant_initializer(0.1))
+    local4 = tf.nn.relu(tf.nn.bias_add(product(tf.matmul, local3, weights),
+                                       biases), name=scope.name)
+  _activation_summary(local4)
+
+  # softmax_linear: the logits, since the loss takes the softmax itself.
+  with tf.variable_scope('softmax_linear') as scope:
+    weights = _variable_with_weight_decay(
+        'weights', [192, NUM_CLASSES], stddev=1 / 192.0, wd=0.0)
+    biases = _variable('biases', [NUM_CLASSES], tf.constant_initializer(0.0))
+    softmax_linear = tf.nn.bias_add(product(tf.matmul, local4, weights),
+                                    biases, name=scope.name)
+  _activation_summary(softmax_linear)
+
+  return {'conv1': conv1, 'pool1': pool1, 'norm1': norm1, 'conv2': conv2,
+          'norm2': norm2, 'pool2': pool2, 'local3': local3, 'local4': local4,
+          'softmax_linear': softmax_linear}
+
+
+def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
+  """Builds the network; arguments as for endpoints.
 
   Returns:
     float32 [n, 10]: logits.
   """
-  dtype, sizes = tf.as_dtype(precision), 1
-  if parts > 1:
-    n = images.shape[0].value
-    sizes = [n * (i + 1) // parts - n * i // parts for i in range(parts)]
-  normalized = operations.local_response_normalization
-  pool1 = _convolution(tf.split(images, sizes), 'conv1', conv1_channels, 0.0,
-                       True, dtype)
-  norm1 = [tf.identity(normalized(x), name='norm1') for x in pool1]
-  conv2 = _convolution(norm1, 'conv2', 64, 0.1, False, dtype)
-  pool2 = [tf.identity(_pool(normalized(x)), name='pool2') for x in conv2]
-  flat = [tf.reshape(x, [-1, 6 * 6 * 64]) for x in pool2]
-  local3 = _dense(flat, 'local3', 384, 0.04, WEIGHT_DECAY, 0.1, True, dtype)
-  local4 = _dense(local3, 'local4', 192, 0.04, WEIGHT_DECAY, 0.1, True, dtype)
-  logits = _dense(local4, 'softmax_linear', NUM_CLASSES, 1 / 192.0, 0.0, 0.0,
-                  False, dtype)
+  return endpoints(images, conv1_channels, precision)['softmax_linear']
+
+
+def towers(batch_size):
+  """Number of towers that compute a batch: two on two cores or more, else one.
+
+  Each of two towers has half of the cores, and waits for the other only where
+  the gradients meet. An operation spread over all cores would make all of them
+  wait at its end. A GPU gets the whole batch.
+
+  Args:
+    batch_size: images in the batch.
+  """
+  alone = operations.on_gpu() or operations.cores() < 2 or batch_size < 2
+  return 1 if alone else 2
+
+
+def tower_inference(images, conv1_channels, precision, number):
+  """Builds the network in towers, each of which computes a part of the batch.
+
+  Args:
+    images: float32 [n, 24, 24, 3], n known.
+    conv1_channels, precision: as for endpoints.
+    number: number of towers; it changes only the rounding of gradients.
+
+  Returns:
+    float32 [n, 10]: logits.
+  """
+  n = images.shape[0].value
+  sizes = [n * (i + 1) // number - n * i // number for i in range(number)]
+  logits = []
+  for part in tf.split(images, sizes):
+    with tf.variable_scope(tf.get_variable_scope(), reuse=bool(logits)):
+      logits.append(inference(part, conv1_channels, precision))
   return tf.concat(logits, 0)
 
 
 def weight_shapes(conv1_channels):
-  """Name -> shape of every trainable variable at a width of conv1."""
+  """Shape of every trainable variable at a conv1 width: name -> list."""
   shapes = {}
   for name, kernel in [('conv1', [5, 5, 3, conv1_channels]),
                        ('conv2', [5, 5, conv1_channels, 64]),
@@ -255,7 +307,14 @@ def weight_shapes(conv1_channels):
 
 
 def cost(conv1_channels):
-  """(multiply-adds of one image, parameters) at a width of conv1."""
+  """Counts the work and the parameters of the network at a conv1 width.
+
+  Args:
+    conv1_channels: width of the first layer.
+
+  Returns:
+    (multiply_adds, parameters): integers, the first for one image.
+  """
   positions = {'conv1': 24 * 24, 'conv2': 12 * 12}
   multiply_adds = parameters = 0
   for name, shape in weight_shapes(conv1_channels).items():
@@ -266,61 +325,42 @@ def cost(conv1_channels):
   return multiply_adds, parameters
 
 
-def constant_logits(images, weights, parts=1):
-  """The logits of a network whose weights are constants: a teacher's.
+def shapes_like(arrays):
+  """Shapes of all weights of a network with the conv1 width of a checkpoint.
 
   Args:
-    images: float32 [n, 24, 24, 3].
-    weights: name -> array, for the names of weight_shapes.
-    parts: as for inference.
+    arrays: name -> array of the checkpoint.
 
   Returns:
-    float32 [n, 10].
+    Name -> list, as from weight_shapes.
   """
-  with tf.Graph().as_default() as graph:   # Its losses and summaries stay there.
-    source = tf.placeholder(images.dtype, images.shape, 'images')
-    with tf.variable_scope('', custom_getter=lambda getter, name, *_, **__:
-                           tf.constant(weights[name])):
-      tf.identity(inference(source, weights['conv1/biases'].size,
-                            parts=parts), name='logits')
-  return tf.stop_gradient(tf.import_graph_def(
-      graph.as_graph_def(), {'images:0': images}, ['logits:0'], 'teacher')[0])
+  biases = arrays.get('conv1/biases')
+  return weight_shapes(CONV1_CHANNELS if biases is None else biases.size)
 
 
-def loss(logits, labels, label_smoothing=0.0, teacher=None):
+def loss(logits, labels, label_smoothing=0.0):
   """Mean cross-entropy plus weight decay.
 
   Args:
     logits: float32 [n, 10].
     labels: int32 [n].
-    label_smoothing: share of the targets that is spread evenly over the classes
-      (Szegedy et al., CVPR 2016, section 7).
-    teacher: float32 [n, 10], logits to imitate as well: the cross-entropy is
-      then (1 - w) times that of the labels plus w T^2 times that of the
-      teacher's probabilities, both networks' at temperature T (Hinton, Vinyals
-      and Dean, 2015, section 2).
+    label_smoothing: share of each target that is spread evenly over the
+      classes (Szegedy et al., CVPR 2016, section 7).
 
   Returns:
     float32 scalar.
   """
-  def mean_cross_entropy(targets, logits):
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(
-        labels=tf.stop_gradient(targets), logits=logits))
   spread = label_smoothing / NUM_CLASSES
-  targets = tf.one_hot(labels, NUM_CLASSES, 1 - label_smoothing + spread, spread)
-  cross_entropy = mean_cross_entropy(targets, logits)
-  if teacher is not None:
-    weight, temperature = DISTILLATION_WEIGHT, DISTILLATION_TEMPERATURE
-    cross_entropy = ((1 - weight) * cross_entropy + weight * temperature**2 *
-                     mean_cross_entropy(tf.nn.softmax(teacher / temperature),
-                                        logits / temperature))
-  cross_entropy = tf.identity(cross_entropy, name='cross_entropy')
+  targets = tf.one_hot(labels, NUM_CLASSES, 1 - label_smoothing + spread,
+                       spread)
+  cross_entropy = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(
+      labels=tf.stop_gradient(targets), logits=logits), name='cross_entropy')
   tf.add_to_collection('losses', cross_entropy)
   return tf.add_n(tf.get_collection('losses'), name='total_loss')
 
 
 def _add_loss_summaries(total_loss):
-  """Summaries of all losses and of their averages; returns the update op."""
+  """Adds summaries of the losses and their averages; returns the update op."""
   averages = tf.train.ExponentialMovingAverage(LOSS_AVERAGE_DECAY, name='avg')
   losses = tf.get_collection('losses') + [total_loss]
   update = averages.apply(losses)
@@ -332,14 +372,15 @@ def _add_loss_summaries(total_loss):
 
 
 def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
-  """The learning rate of a step.
+  """Computes the learning rate of a step.
 
   Args:
     global_step: integer scalar tensor.
     schedule: a Schedule.
-    rate: its highest value.
+    rate: float or float32 scalar tensor, the highest learning rate.
     steps_per_epoch: float.
-    last_step: the step after the last one, where a linear rate reaches 0.
+    last_step: number of steps in all, where a linear rate reaches 0; not used
+      by the tutorial's schedule.
 
   Returns:
     float32 scalar tensor.
@@ -354,29 +395,34 @@ def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
                            (last_step - step) / (last_step - warmup))
 
 
-def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
-          momentum=0.0, average_decay=MOVING_AVERAGE_DECAY,
-          convolution_rate=1.0, preconditioners=()):
-  """One step of gradient descent, then of the moving averages.
+def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
+          preconditioners=None):
+  """Builds the train op: a step of gradient descent, then the averages.
 
   Args:
     total_loss: float32 scalar from loss.
     global_step: int64 variable, incremented by the step.
-    learning_rate: float32 scalar, as from learning_rate_at.
-    momentum: Nesterov's; 0 for plain gradient descent.
-    average_decay: decay of the moving averages of the weights.
-    convolution_rate: of conv1 and conv2, times learning_rate.
-    preconditioners: name -> matrix to multiply the gradient of that kernel by.
+    learning_rate: float32 scalar, as from learning_rate_at; by default the
+      tutorial's, for its number of images and FLAGS.batch_size.
+    schedule: a Schedule; everything in it applies except the learning rate.
+    preconditioners: name of a kernel -> matrix to multiply its gradient by, as
+      in thinet.precondition; by default none.
 
   Returns:
-    The operation to run; it ends when the averages are updated.
+    Operation that makes the step; it ends when the averages are updated.
   """
+  if learning_rate is None:
+    learning_rate = learning_rate_at(
+        global_step, PUBLISHED, INITIAL_LEARNING_RATE,
+        NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN / FLAGS.batch_size, None)
   tf.summary.scalar('learning_rate', learning_rate)
+  momentum = schedule.momentum
   optimizer = (
       tf.train.MomentumOptimizer(learning_rate, momentum, use_nesterov=True)
       if momentum else tf.train.GradientDescentOptimizer(learning_rate))
   next_step = tf.identity(global_step) + 1
-  averages = tf.train.ExponentialMovingAverage(average_decay, next_step)
+  averages = tf.train.ExponentialMovingAverage(schedule.average_decay,
+                                               next_step)
   updates = [_add_loss_summaries(total_loss)]
   for gradient, var in optimizer.compute_gradients(total_loss):
     name = var.op.name
@@ -384,13 +430,13 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
       tf.summary.histogram('%s/%s' % (name, kind), value,
                            collections=['histograms'])
     if name.startswith('conv'):
-      gradient *= convolution_rate   # The update is linear in it.
-    if name in preconditioners:
-      rows = tf.reshape(gradient, [-1, var.shape[-1].value])
-      gradient = tf.reshape(preconditioners[name] @ rows, var.shape)
-    # After its weights: else the average lags a step, or races with the update.
-    # But not after all weights: the others' gradients may not be there yet.
-    with tf.control_dependencies([optimizer.apply_gradients([(gradient, var)])]):
+      gradient *= schedule.convolution_rate   # The update is linear in it.
+    if name in (preconditioners or {}):
+      gradient = precondition.preconditioned(gradient, preconditioners[name])
+    # An average waits for its own weights, or it would lag a step or race with
+    # the update; not for the others, whose gradients may come later.
+    step = optimizer.apply_gradients([(gradient, var)])
+    with tf.control_dependencies([step]):
       updates.append(averages.apply([var]))
   with tf.control_dependencies(updates):
     return tf.group(global_step.assign(next_step), name='train')
@@ -399,31 +445,29 @@ def train(total_loss, global_step, learning_rate=INITIAL_LEARNING_RATE,
 # ------------------------------------------------------------ for all scripts
 
 
-def assign(session, values):
-  """Gives variables their values, through their initializers.
+def session_config(number=1):
+  """Session settings: a GPU where there is one, its memory taken as needed.
 
   Args:
-    session: an open session of the graph that holds the variables.
-    values: dict, variable -> array.
+    number: number of towers that share the processor's cores.
+
+  Returns:
+    tf.ConfigProto.
   """
-  session.run([var.initializer for var in values],
-              {var.initial_value: value for var, value in values.items()})
-
-
-def session_config(parts=1):
-  """Uses a GPU where there is one, as much of its memory as needed; the parts of
-  a batch share the cores."""
   return tf.ConfigProto(
       allow_soft_placement=True,
-      intra_op_parallelism_threads=operations.cores() // parts,
+      intra_op_parallelism_threads=operations.cores() // number,
       gpu_options=tf.GPUOptions(allow_growth=True))
 
 
 def run(main):
-  """absl's app.run, where what the user can put right is one sentence.
+  """Runs a script; prints errors that the user can put right as one sentence.
 
-  Exit codes: 1 for a fault named by a UserError or by the system, 2 for a
-  flag that is wrong.
+  The process exits with what main returns, with 1 after an error of FAULTS, and
+  with 2 if a flag or argument is wrong.
+
+  Args:
+    main: function of argv that returns an exit code.
   """
   program = os.path.basename(sys.argv[0])
 
@@ -451,7 +495,9 @@ def run(main):
   def guarded(argv):
     try:
       return main(argv)
-    except (UserError, OSError) as error:
+    except FAULTS as error:
       refuse(error, 1)
+    except KeyboardInterrupt:   # A training handles it itself, and saves.
+      sys.exit(128 + signal.SIGINT)
 
   app.run(guarded, flags_parser=parse)

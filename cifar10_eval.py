@@ -4,8 +4,8 @@ Any conv1 width works: it is read from the checkpoint.
 
   python cifar10_eval.py --checkpoint_dir=runs/seed0/scratch_64
 
-Prints the tutorial's line, and writes eval.json and the scalars for TensorBoard
-into the checkpoint's folder; of the training images or the raw weights
+Prints the tutorial's line, and writes eval.json and TensorBoard's scalars into
+the checkpoint's folder. For the training images or the raw weights the file is
 eval_train_eval.json, eval_test_raw.json or eval_train_eval_raw.json.
 --export_dir also writes the network as a SavedModel, for TensorFlow 2 and its
 servers:
@@ -20,11 +20,11 @@ import shutil
 import tempfile
 import time
 
-from support import checkpoint
 import cifar10
 import cifar10_input
 from cifar10_input import UserError
-from support import summaries
+from thinet import checkpoint
+from thinet import summaries
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -39,37 +39,37 @@ tf.app.flags.DEFINE_enum('weights', 'averaged', ['averaged', 'raw'],
 tf.app.flags.DEFINE_string('export_dir', None,
                            'New folder for the network as a SavedModel.')
 tf.app.flags.DEFINE_integer('eval_interval_secs', 0,
-                            'If above 0: keep watching a running training, '
-                            'and look for a new checkpoint that often.',
+                            'If above 0, watch a running training, and look '
+                            'for a new checkpoint at this interval.',
                             lower_bound=0)
 
 
 def eval_once(arrays, examples, eval_data, weights):
-  """Counts the images that a network gets right.
+  """Counts the images that a network classifies correctly.
 
   Args:
     arrays: name -> array of a checkpoint, as from checkpoint.read.
-    examples: number of images there are.
+    examples: number of images in the data.
     eval_data: 'test' or 'train_eval'.
     weights: 'averaged' or 'raw'.
 
   Returns:
     (top1, top5, examples, latency): two counts, the number of images, and the
-    median of the batches' milliseconds.
+    median of the batches' times in milliseconds.
   """
-  suffix = cifar10.AVERAGE if weights == 'averaged' else ''
+  suffix = checkpoint.AVERAGE if weights == 'averaged' else ''
   with tf.Graph().as_default():
     batch = tf.placeholder(tf.int64, [])
     images, labels = cifar10.inputs(eval_data, batch)
-    parts = cifar10.batch_parts()
-    logits = cifar10.inference(images, arrays['conv1/biases'].size,
-                               parts=parts)
+    towers = cifar10.towers(images.shape[0].value)
+    logits = cifar10.tower_inference(images, arrays['conv1/biases'].size,
+                                     'float32', towers)
     hits = tf.stack([tf.reduce_sum(tf.cast(
         tf.nn.in_top_k(logits, labels, k), tf.int64)) for k in (1, 5)] +
                     [tf.math.count_nonzero(labels >= 0)])
-    with tf.Session(config=cifar10.session_config(parts)) as session:
+    with tf.Session(config=cifar10.session_config(towers)) as session:
       session.run(tf.local_variables_initializer())
-      cifar10.assign(session, {var: arrays[var.op.name + suffix]
+      checkpoint.assign(session, {var: arrays[var.op.name + suffix]
                                for var in tf.trainable_variables()})
       counts, clock = 0, [time.perf_counter()]
       for number in range(-(-examples // FLAGS.batch_size)):
@@ -88,10 +88,10 @@ def export(arrays, folder):
 
   Args:
     arrays: name -> array of a checkpoint, as from checkpoint.read.
-    folder: to be made; it appears when it is complete.
+    folder: new folder; it appears when it is complete.
 
   Raises:
-    UserError: it cannot be written.
+    CheckpointError: the folder cannot be written.
   """
   part = None
   try:
@@ -104,7 +104,7 @@ def export(arrays, folder):
       images = tf.placeholder(tf.uint8, [None, side, side, 3], name='images')
       logits = cifar10.inference(cifar10_input.central(images),
                                  arrays['conv1/biases'].size)
-      cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+      checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
                                for var in tf.trainable_variables()})
       tf.saved_model.simple_save(
           session, model, {'images': images},
@@ -119,7 +119,7 @@ def export(arrays, folder):
 
 
 def seconds_to_make(folder):
-  """What run.json or compress.json says it took, or None."""
+  """Seconds that run.json or compress.json says a network took, or None."""
   for name in ('run.json', 'compress.json'):
     try:
       with open(os.path.join(folder, name)) as source:
@@ -144,8 +144,6 @@ def report(folder, path, arrays, settings, counts):
   for name in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if name in settings:
       result[name] = settings[name]
-  if 'teacher' in settings:
-    result['distilled'] = True
   metrics = {'Precision @ 1': top1 / examples,
              'Precision @ 5': top5 / examples,
              'latency_ms': latency,
@@ -159,7 +157,7 @@ def report(folder, path, arrays, settings, counts):
   summaries.write(os.path.join(folder, kind),
                   summaries.row(folder, settings, result, metrics) if usual
                   else summaries.scalars(metrics, step))
-  # Last, because it says that all is done.
+  # Last, because eval.json says that everything is written.
   checkpoint.write_json(
       os.path.join(folder, ('eval' if usual else kind) + '.json'), result)
   print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
@@ -168,7 +166,7 @@ def report(folder, path, arrays, settings, counts):
 
 
 def evaluate():
-  """Evaluates the newest checkpoint; once, or whenever there is a new one."""
+  """Evaluates the newest checkpoint, once or whenever there is a new one."""
   folder = FLAGS.checkpoint_dir
   if not folder:
     raise UserError('--checkpoint_dir is missing; name the folder of a '
@@ -186,14 +184,15 @@ def evaluate():
   seen = None
   while True:
     try:
-      path, arrays, settings = checkpoint.read_newest(folder)
+      path, arrays, settings = checkpoint.read_newest(
+          folder, cifar10.shapes_like)
       if path != seen:
         if FLAGS.export_dir:
           export(arrays, FLAGS.export_dir)
         report(folder, path, arrays, settings,
                eval_once(arrays, examples, FLAGS.eval_data, FLAGS.weights))
         seen = path
-    except UserError as error:
+    except (UserError, checkpoint.CheckpointError) as error:
       if not FLAGS.eval_interval_secs:
         raise
       print(error, flush=True)  # The training may not have saved yet.

@@ -1,12 +1,12 @@
 """The CIFAR-10 data set: download, verify, load, distort, crop, standardize.
 
 The data set is six binary files in one folder: data_batch_1..5.bin for training
-and test_batch.bin. Each is a row of 3,073-byte records: one label byte, then
-3,072 bytes of the image as [3, 32, 32]. Any number of records will do.
+and test_batch.bin. Each is a sequence of 3,073-byte records: one label byte,
+then 3,072 bytes of the image as [3, 32, 32]. Any number of records will do.
 
-A batch is a pure function of its arguments: no queue, no thread, and no state but
-a cache. So a run that is stopped and resumed sees the very batches it would have
-seen.
+A batch is a pure function of its arguments: no queue, no thread, and no state
+except a cache. So a run that is stopped and resumed sees the same batches as
+one that was never stopped.
 """
 import contextlib
 import hashlib
@@ -17,16 +17,24 @@ import tarfile
 import tempfile
 import zlib
 
-# Before TensorFlow's import: its start-up messages would bury ours.
+# Before TensorFlow's import, so that it prints fewer start-up messages.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# oneDNN's kernels: TensorFlow uses them by itself only on processors with VNNI,
-# but they are faster on older ones, too (benchmarks/README.md).
+# By itself TensorFlow uses oneDNN's kernels only on processors with VNNI, but
+# they are faster on older ones, too.
 os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
+
+# Nothing here uses Keras, which takes a quarter of TensorFlow's import.
+_without_keras = 'keras' not in sys.modules
+if _without_keras:
+  sys.modules['keras'] = None
 
 import numpy as np
 from six.moves import http_client
 from six.moves import urllib
 import tensorflow.compat.v1 as tf
+
+if _without_keras:
+  del sys.modules['keras']   # Whoever wants it can import it now.
 
 IMAGE_SIZE = 24              # Side of the crop that the network sees.
 NUM_CLASSES = 10
@@ -52,7 +60,7 @@ CONTRAST_RANGE = (0.2, 1.8)
 
 
 class UserError(Exception):
-  """What the user can put right; its text is one sentence that says how."""
+  """Error that the user can put right; its one sentence says how."""
 
 
 # ----------------------------------------------------------------- the files
@@ -63,9 +71,19 @@ def data_files(data_dir, eval_data):
 
   Args:
     data_dir: folder that holds the six files.
-    eval_data: 'test' for the test images, anything else for the training ones.
+    eval_data: 'test' or True for the test images, 'train_eval' or False for the
+      training images.
+
+  Returns:
+    List of paths.
+
+  Raises:
+    ValueError: eval_data is something else.
   """
-  names = TEST_FILES if eval_data == 'test' else TRAIN_FILES
+  if eval_data not in ('test', 'train_eval', True, False):
+    raise ValueError("eval_data is %r; give 'test' or 'train_eval', or as in "
+                     'the tutorial True or False.' % (eval_data,))
+  names = TEST_FILES if eval_data in ('test', True) else TRAIN_FILES
   return [os.path.join(data_dir, name) for name in names]
 
 
@@ -110,16 +128,16 @@ def verify(paths):
 def download(data_dir, url):
   """Makes sure that <data_dir>/cifar-10-batches-bin holds the data set.
 
-  Does nothing where the folder is already there. Otherwise the archive comes
-  into a temporary folder inside data_dir, is checked, and its six data files
-  appear together, by one rename.
+  Does nothing if that folder exists. Otherwise downloads the archive into a
+  temporary folder inside data_dir and checks it; then the six data files appear
+  together, by one rename.
 
   Args:
     data_dir: folder to hold cifar-10-batches-bin; made if need be.
-    url: where the archive is; a file:// address will do.
+    url: address of the archive; file:// works, too.
 
   Raises:
-    UserError: the archive cannot be had, or is not the official one.
+    UserError: the archive cannot be fetched, or is not the official one.
   """
   folder = os.path.join(data_dir, FOLDER)
   if os.path.lexists(folder):
@@ -151,7 +169,7 @@ def download(data_dir, url):
 
 
 def _fetch(url, path):
-  """Copies at most one byte more than the archive should have, with a bar."""
+  """Downloads at most ARCHIVE_BYTES + 1 bytes to path, and shows progress."""
   with contextlib.closing(urllib.request.urlopen(url, timeout=60)) as source:
     with open(path, 'wb') as part:
       done = 0
@@ -167,7 +185,7 @@ def _fetch(url, path):
 
 
 def _check_archive(url, path, remedy):
-  """Refuses what is not the official archive, byte for byte."""
+  """Raises UserError unless the file is the official archive."""
   size = os.path.getsize(path)
   if size != ARCHIVE_BYTES:
     raise UserError('%s gave %s%d bytes, expected %d. %s' % (
@@ -204,12 +222,19 @@ def _extract(archive, folder):
 # ----------------------------------------------------------------- the graph
 
 
-def read_cifar10(filenames):
-  """Holds the records of some files in one local variable.
+def local_variable(name, initializer, dtype=None):
+  """Creates a variable that no checkpoint holds."""
+  return tf.get_variable(name, initializer=initializer, dtype=dtype,
+                         trainable=False, use_resource=True,
+                         collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
-  The variable is filled in the graph, from the files, when local variables are
-  initialized: a constant would put 150 MB into every graph file. The channels of a
-  pixel lie side by side in it, which spares every batch a transposition.
+
+def read_cifar10(filenames):
+  """Creates a local variable that holds the records of some files.
+
+  The graph fills it from the files when local variables are initialized: a
+  constant would put 150 MB into every graph file. The channels of a pixel lie
+  side by side in it, which spares every batch a transposition.
 
   Args:
     filenames: data files, checked by verify.
@@ -230,9 +255,7 @@ def read_cifar10(filenames):
       parts.append(tf.concat([part[:, :1], pixels], axis=1))
     return tf.concat(parts, axis=0)
 
-  return tf.get_variable(
-      'records', initializer=load, dtype=tf.uint8, trainable=False,
-      collections=[tf.GraphKeys.LOCAL_VARIABLES], use_resource=True)
+  return local_variable('records', load, tf.uint8)
 
 
 def images_and_labels(records, indices):
@@ -243,15 +266,15 @@ def images_and_labels(records, indices):
 
 
 def random_bits(shape, seed, use, number):
-  """Random integers, of which (seed, use, number) determines every bit.
+  """Draws random integers; (seed, use, number) determines every bit.
 
-  Each use has a key of its own, so that no two of them share their numbers. The
-  full range of bits is the same plain and compiled by XLA; floats are not.
+  Each use has a key of its own, so no two uses share their numbers. Integers of
+  the full range are the same with and without XLA; floats are not.
 
   Args:
     shape: list of integers or int32 tensor [dimensions].
     seed: integer, 0 <= seed < 2**31.
-    use: what the numbers are for, such as 'training/order'.
+    use: name of the numbers' purpose, such as 'training/order'.
     number: integer scalar tensor below 2**31: the step, batch or epoch.
 
   Returns:
@@ -265,7 +288,7 @@ def random_bits(shape, seed, use, number):
 
 
 def random_order(examples, seed, stream, epoch):
-  """A permutation of the images, which (seed, stream, epoch) determines.
+  """Draws a permutation of the images, determined by (seed, stream, epoch).
 
   Args:
     examples: number of images.
@@ -281,16 +304,15 @@ def random_order(examples, seed, stream, epoch):
 
 
 def shuffled_indices(positions, examples, seed, stream):
-  """Which image stands at each position of an endless sequence.
+  """Finds the images at some positions of an endless shuffled sequence.
 
   Positions e * examples ... (e + 1) * examples - 1 are a permutation of the
-  images, another one for every epoch e. The permutations of two epochs are kept
-  in local variables and made anew only where the first position has left them,
-  so that all but one step an epoch pay for a gather alone. To be called once a
-  graph.
+  images, another one for every epoch e. Local variables keep the permutations
+  of two epochs, which are made anew only when the first position enters another
+  epoch; every other step costs only a gather. Call this once a graph.
 
   Args:
-    positions: int64 [n], increasing, 0 or above, of two epochs at most.
+    positions: int64 [n], increasing, 0 or above, in two epochs at most.
     examples: number of images.
     seed: integer; another seed gives other permutations.
     stream: name of the sequence; another one has other permutations.
@@ -298,12 +320,8 @@ def shuffled_indices(positions, examples, seed, stream):
   Returns:
     int64 [n], each 0 <= index < examples.
   """
-  def local(name, value):
-    return tf.get_variable(name, initializer=value, trainable=False,
-                           collections=[tf.GraphKeys.LOCAL_VARIABLES],
-                           use_resource=True)
-  kept = local('epoch', tf.constant(-1, tf.int64))
-  orders = local('orders', tf.zeros([2 * examples], tf.int64))
+  kept = local_variable('epoch', tf.constant(-1, tf.int64))
+  orders = local_variable('orders', tf.zeros([2 * examples], tf.int64))
   epoch = positions[0] // examples
 
   def shuffle():
@@ -317,7 +335,7 @@ def shuffled_indices(positions, examples, seed, stream):
 
 
 def distortion_draws(count, seed, stream, step):
-  """The random numbers of a batch's distortions.
+  """Draws the random numbers for a batch's distortions.
 
   Args:
     count: images in the batch.
@@ -326,15 +344,15 @@ def distortion_draws(count, seed, stream, step):
     step: integer scalar tensor; (seed, stream, step) determines the numbers.
 
   Returns:
-    float32 [5, count], multiples of 2**-24, 0 <= draw < 1: row and column of the
-    crop, flip, brightness, contrast.
+    float32 [5, count], multiples of 2**-24, 0 <= draw < 1: row and column of
+    the crop, flip, brightness, contrast.
   """
   bits = random_bits([5, count], seed, stream + '/distortions', step)
   return tf.cast(tf.bitwise.bitwise_and(bits, 2**24 - 1), tf.float32) * 2.0**-24
 
 
 def distort(images, draws):
-  """The tutorial's distortions, in its order, on a whole batch.
+  """Applies the tutorial's distortions, in its order, to a whole batch.
 
   Random crop, left-right flip, brightness, contrast and standardization. As in
   the tutorial, nothing is clipped, so the standardization undoes the brightness
@@ -363,9 +381,10 @@ def distort(images, draws):
   brightness = ((2 * draws[3] - 1) * MAX_BRIGHTNESS_DELTA)[:, tf.newaxis]
   low, high = CONTRAST_RANGE
   contrast = (low + (high - low) * draws[4])[:, tf.newaxis]
-  # Brightness moves the means alone, about which contrast stretches. Products
-  # with a matrix of ones average over the pixels, and spread what belongs to a
-  # channel over them, faster than reductions and broadcasting do.
+  # Brightness shifts only the channels' means, and contrast stretches around
+  # them. Products with a matrix of zeros and ones average a channel over its
+  # pixels, and spread a value over them, faster than reductions and
+  # broadcasting.
   spread = np.tile(np.eye(3, dtype=np.float32), size * size)
   crops = tf.reshape(crops, [-1, spread.shape[1]])
   means = tf.matmul(crops, spread.T / size**2)
@@ -377,16 +396,17 @@ def distort(images, draws):
 
 def distorted_inputs(data_dir, batch_size, seed, global_step,
                      stream='training', parts=1):
-  """The batch of a step: a pure function of (seed, stream, global_step).
+  """Makes the batch of a step, a pure function of (seed, stream, global_step).
 
   Args:
     data_dir: folder of the six files, checked by verify.
     batch_size: images in a batch, no more than there are.
     seed: integer.
     global_step: int64 scalar tensor.
-    stream: what the batches are for; another name has another order and other
-      distortions.
-    parts: how many parts of the batch to make side by side; changes nothing.
+    stream: name of the sequence of batches; another name has another order and
+      other distortions.
+    parts: number of parts of the batch to make side by side; does not change
+      the batch.
 
   Returns:
     images: float32 [batch_size, 24, 24, 3].
@@ -409,14 +429,15 @@ def distorted_inputs(data_dir, batch_size, seed, global_step,
   return images, labels
 
 
-def inputs(eval_data, data_dir, batch_size, batch_number):
-  """Batch number 0, 1, ... of the images in file order; the last is filled up.
+def inputs(eval_data, data_dir, batch_size, batch_number=None):
+  """Makes a batch of the images in file order; the last one is filled up.
 
   Args:
-    eval_data: 'test', or 'train_eval' for the training images undistorted.
+    eval_data: as for data_files; the training images are not distorted.
     data_dir: folder of the six files, checked by verify.
-    batch_size: images in a batch, at most; n is no more than there are images.
-    batch_number: int64 scalar tensor.
+    batch_size: images in a batch; n is this, or the number of images if lower.
+    batch_number: int64 scalar tensor, from 0; by default each run gives the
+      next batch, and the first again after the last.
 
   Returns:
     images: float32 [n, 24, 24, 3]; central crops, standardized.
@@ -425,6 +446,9 @@ def inputs(eval_data, data_dir, batch_size, batch_number):
   records = read_cifar10(data_files(data_dir, eval_data))
   examples = records.shape[0].value
   batch_size = min(batch_size, examples)
+  if batch_number is None:
+    runs = local_variable('runs', tf.constant(0, tf.int64))
+    batch_number = (runs.assign_add(1) - 1) % -(-examples // batch_size)
   indices = batch_number * batch_size + tf.range(batch_size, dtype=tf.int64)
   images, labels = images_and_labels(records,
                                      tf.minimum(indices, examples - 1))
@@ -433,7 +457,14 @@ def inputs(eval_data, data_dir, batch_size, batch_number):
 
 
 def central(images):
-  """Central 24x24 crops of uint8 [n, 32, 32, 3], standardized, as float32."""
+  """Crops the centres of images and standardizes them.
+
+  Args:
+    images: uint8 [n, 32, 32, 3].
+
+  Returns:
+    float32 [n, 24, 24, 3], mean 0 and variance 1 for each image.
+  """
   low = (RECORD_SIDE - IMAGE_SIZE) // 2
   crops = images[:, low:low + IMAGE_SIZE, low:low + IMAGE_SIZE, :]
   return tf.image.per_image_standardization(tf.cast(crops, tf.float32))

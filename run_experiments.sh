@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Runs the sweep, then prints its table: at every conv1 width training from
-# scratch, and compression of the 64-channel network without and with
-# fine-tuning.
+# Runs the sweep, then prints its table: training from scratch at every conv1
+# width, and compression of the 64-channel network without and with fine-tuning.
 #
-#   ./run_experiments.sh demo                            # small, on drawn images
-#   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh        # a cell on each GPU
-#   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1    # with sbatch's options
+#   ./run_experiments.sh demo                          # small, on drawn images
+#   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh      # a cell on each GPU
+#   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1  # with sbatch's options
 #
-# The same command again continues where it was stopped: a stage is finished
-# when its folder's file `finished` says so. Settings come from the environment:
+# The same command continues an interrupted sweep; a stage is finished when the
+# file `finished` in its folder says so. Settings come from the environment:
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 refuse() { echo "run_experiments.sh: $1" >&2; exit 2; }
@@ -29,15 +28,15 @@ fi
 : "${SEEDS:=0}"
 : "${SCHEDULE:=published}"         # From scratch; or fast.
 : "${EPOCHS:=}"                     # From scratch; else as the schedule says.
-: "${PRECISION:=float32}"           # Of trainings; or bfloat16.
+: "${PRECISION:=float32}"           # Precision of trainings; or bfloat16.
 : "${FINETUNE_EPOCHS:=20}"
-# <criterion>_<reconstruction>, fine-tuned, too; and those that are not.
+# <criterion>_<reconstruction>; MODES are fine-tuned, CONTROLS are not.
 : "${MODES:=thinet_none thinet_scale least_squares_full least_squares_network}"
 : "${CONTROLS=l1_full l1_network random_full random_network}"
-: "${JOBS:=1}"                      # Cells side by side; or, with GPUS="0 1",
+: "${JOBS:=1}"                      # Cells side by side; with GPUS="0 1",
 : "${GPUS:=}"                       # one on each of these.
 
-# checked NAME PATTERN REMEDY: refuses a word that would end a sweep hours later.
+# checked NAME PATTERN REMEDY: refuses now what would end a sweep hours later.
 checked() {
   local word
   for word in ${!1}; do
@@ -54,13 +53,13 @@ checked JOBS '[1-9][0-9]*' 'give a number of cells, 1 or more'
 export PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
 export FINETUNE_EPOCHS MODES CONTROLS
 
-# All that runs is in the background, so that a signal reaches this shell at
-# once; it is then told to stop, and a training saves before it does.
+# Programs run in the background, so that a signal reaches this shell at once;
+# the shell then tells them to stop, and a training saves first.
 stop() {
   trap '' INT TERM
   local children
   children=$(jobs -pr)
-  # shellcheck disable=SC2086   # Process numbers, to be split.
+  # shellcheck disable=SC2086   # One word a process.
   [[ -z $children ]] || kill -TERM $children || true
   wait
   exit "$1"
@@ -74,9 +73,9 @@ run() {
   wait "$!"
 }
 
-# evaluated FOLDER COMMAND...: runs the command, which fills the folder, and
-# evaluates it, unless that was done before with the same settings. With others
-# the command itself says whether the folder will do.
+# evaluated FOLDER COMMAND...: runs the command, which makes a network in the
+# folder, and evaluates it, unless both were done with the same settings. If the
+# settings differ, the command itself decides whether the folder can be used.
 evaluated() {
   local settings="RANDOM_STREAMS=2 DATA_DIR=$DATA_DIR SCHEDULE=$SCHEDULE"
   settings+=" EPOCHS=$EPOCHS PRECISION=$PRECISION"
@@ -89,7 +88,7 @@ evaluated() {
   echo "$settings" > "$1/finished"
 }
 
-# A cell is one width of one seed: its training from scratch, or all that is
+# cell STAGE SEED WIDTH: runs the training from scratch, or everything that is
 # made from the seed's parent, which must be there.
 cell() {
   local folder=$OUT/seed$2 mode slim
@@ -116,7 +115,7 @@ read -ra seeds <<<"$SEEDS"
 slim_widths=()
 for width in $WIDTHS; do [[ $width == 64 ]] || slim_widths+=("$width"); done
 
-# cells STAGE WIDTH...: these widths of every seed, a cell a free device.
+# cells STAGE WIDTH...: runs these widths of every seed on the free devices.
 read -ra free <<<"${GPUS:-$(seq -s ' ' "$JOBS")}"
 declare -A device_of
 reap() {
@@ -140,14 +139,14 @@ cells() {
   while ((${#device_of[@]})); do reap; done
 }
 
-# submitted NAME COMMAND OPTION...: a Slurm job, which continues when requeued;
-# prints its number.
+# submitted NAME COMMAND OPTION...: submits a Slurm job, which continues when
+# requeued, and prints its number.
 submitted() {
   sbatch --parsable --requeue --kill-on-invalid-dep=yes "--job-name=$1" \
     "--wrap=exec $2" "${@:3}" | cut -d ';' -f 1
 }
-# For each seed: the parent, an array of the other trainings, and one of what is
-# made from the parent, which waits for it; then the report of what there is.
+# Submits for each seed the parent, an array of the other trainings, and an
+# array of the compressions, which waits for the parent; then the report.
 slurm() {
   local cell='./run_experiments.sh cell' all='' seed parent
   local array=${slim_widths[*]} width="\$SLURM_ARRAY_TASK_ID"
@@ -156,11 +155,13 @@ slurm() {
     parent=$(submitted "scratch-$seed-64" "$cell scratch $seed 64" "$@")
     all+=:$parent
     ((${#slim_widths[@]})) || continue
-    all+=:$(submitted "scratch-$seed" "$cell scratch $seed $width" "$array" "$@")
+    all+=:$(submitted "scratch-$seed" "$cell scratch $seed $width" "$array" \
+      "$@")
     all+=:$(submitted "slim-$seed" "$cell slim $seed $width" "$array" \
       "--dependency=afterok:$parent" "$@")
   done
-  submitted report "\"\$PYTHON\" results/report.py \"\$OUT\"" \
+  submitted report \
+    "\"\$PYTHON\" results/report.py \"\$OUT\"${demo:+ --published=}" \
     "--dependency=afterany$all" "$@"
 }
 
@@ -169,7 +170,7 @@ case "${1:-}" in
   '')
     cells scratch 64 "${slim_widths[@]}"
     cells slim "${slim_widths[@]}"
-    run "$PYTHON" results/report.py "$OUT" ;;
+    run "$PYTHON" results/report.py "$OUT" ${demo:+--published=} ;;
   slurm) slurm "${@:2}" ;;
   cell) cell "${@:2}" ;;
   *) echo "usage: $0 [demo] [slurm [sbatch options]]" >&2; exit 2 ;;

@@ -3,22 +3,25 @@
   python thinet_compress.py --checkpoint_dir=runs/seed0/scratch_64 \\
       --output_dir=runs/seed0/thinet_none_16 --conv1_channels=16
 
-Samples what each conv1 channel contributes to conv2, chooses the channels to
-keep (thinet.py), and writes a physically slim checkpoint, which the other
-scripts read with no further flags, and compress.json, which says what was done.
+Samples the contribution of each conv1 channel to conv2, on central crops of the
+training images in the network as it is; chooses the channels to keep
+(thinet/algebra.py); and writes a physically slim checkpoint, which the other
+scripts read without further flags, and compress.json, which says what was done.
 """
+import contextlib
 import os
 import sys
 import time
+import typing
 
-from support import checkpoint
 import cifar10
 import cifar10_input
-from support import summaries
-import thinet
-from support import thinet_moments
-from support import thinet_reconstruct
 from cifar10_input import UserError
+from thinet import algebra
+from thinet import checkpoint
+from thinet import moments
+from thinet import refit
+from thinet import summaries
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -35,132 +38,230 @@ tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full',
                                                     'network'],
                          'What makes up for the removed channels: nothing, a '
                          'factor for each kept one, all weights of conv2, or '
-                         'those of all layers behind conv1.')
+                         'those of all layers.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
                             'Training images to sample from.', lower_bound=1)
 tf.app.flags.DEFINE_integer('locations_per_image', 10,
                             'Positions of conv2 to sample in an image; 0 for '
                             'all 144.', lower_bound=0, upper_bound=144)
 
-ALL_POSITIONS = 144
-MEASURED = ['thinet', 'thinet_kept', 'least_squares']   # Need the samples.
+ALL_POSITIONS = 144      # Positions of conv2 in an image.
+FEWEST_REFIT_IMAGES = 20
+PATCH = 25               # Taps of conv2's kernel.
 
 
-def choose(criterion, moments, arrays, seed):
+class Parent(typing.NamedTuple):
+  """The network to compress."""
+  path: str                # Prefix of its checkpoint.
+  arrays: dict             # Name -> array, all that the checkpoint holds.
+  settings: dict
+  averages: dict           # Name -> array, the averaged weights.
+
+
+class Sample(typing.NamedTuple):
+  """The training images and positions that the moments are taken from."""
+  num_images: int
+  locations: int           # In each image.
+  batch_size: int
+  seed: int
+  digest: str              # SHA-256 of the training files.
+
+
+def choose(criterion, fit, weights, seed):
   """Orders the channels for removal.
 
   Args:
     criterion: value of --criterion.
-    moments: thinet.Moments.
-    arrays: name -> array of the checkpoint.
-    seed: integer, of the random choice.
+    fit: algebra.Moments.
+    weights: name -> array, the parent's averages.
+    seed: integer, seed of the random choice.
 
   Returns:
-    (order, objective): int64 [channels], and float64 [channels + 1], what the
-    criterion minimises with the first m of the order removed (for the controls,
-    what ThiNet minimises).
+    (order, objective): int64 [channels], and float64 [channels + 1]: entry m is
+    the criterion's objective with the first m of the order removed (for the
+    controls, ThiNet's objective).
   """
-  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
+  kernel = weights['conv2/weights']
   if criterion == 'least_squares':
-    return thinet.least_squares_order(moments, kernel)
-  gram = thinet.contribution_gram(moments, kernel)
+    return algebra.least_squares_order(fit, kernel)
+  gram = algebra.contribution_gram(fit, kernel)
   if criterion == 'thinet_kept':
-    return thinet.kept_order(gram)
+    return algebra.kept_order(gram)
   if criterion == 'thinet':
-    order = thinet.removal_order(gram)
+    order = algebra.removal_order(gram)
   elif criterion == 'l1':
-    filters = arrays['conv1/weights' + cifar10.AVERAGE]
-    order = np.argsort(np.abs(filters).sum((0, 1, 2)), kind='stable')
+    order = np.argsort(np.abs(weights['conv1/weights']).sum((0, 1, 2)),
+                       kind='stable')
   else:
     order = np.random.default_rng(seed).permutation(len(gram))
-  return order, thinet.objective(gram, order)
+  return order, algebra.objective(gram, order)
 
 
-def choices(moments, arrays):
-  """int64 [criteria, channels]: the orders of all criteria that measure."""
-  return np.stack([choose(criterion, moments, arrays, 0)[0]
-                   for criterion in MEASURED])
-
-
-def stable_from(samples, orders, kept):
-  """The number of samples from which on the same channels are kept.
+def sampled_batches(weights, sample):
+  """Yields patches of conv2's input, a batch of central crops at a time.
 
   Args:
-    samples: increasing numbers of samples.
-    orders: int64 [numbers, channels], the orders of removal they lead to.
-    kept: sorted indices of the kept channels.
+    weights: name -> array, the network's.
+    sample: Sample.
+
+  Yields:
+    float32 [n * locations, 25 * channels], tap by tap.
+  """
+  with tf.Graph().as_default():
+    records = cifar10_input.read_cifar10(
+        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+    batch = tf.placeholder(tf.int64, [])
+    indices = cifar10_input.shuffled_indices(
+        tf.range(batch * sample.batch_size, tf.minimum(
+            (batch + 1) * sample.batch_size, sample.num_images)),
+        records.shape[0].value, sample.seed, 'moments')
+    images, _ = cifar10_input.images_and_labels(records, indices)
+    norm1 = cifar10.endpoints(cifar10_input.central(images),
+                              weights['conv1/biases'].size)['norm1']
+    bits = cifar10_input.random_bits([tf.shape(indices)[0], ALL_POSITIONS],
+                                     sample.seed, 'moments/positions', batch)
+    patches = moments.patches(
+        norm1, moments.random_positions(bits, sample.locations))
+    with tf.Session(config=cifar10.session_config()) as session:
+      session.run(tf.local_variables_initializer())
+      checkpoint.assign(session, {var: weights[var.op.name]
+                                  for var in tf.trainable_variables()})
+      for number in range(-(-sample.num_images // sample.batch_size)):
+        yield session.run(patches, {batch: number})
+
+
+def sampled_moments(weights, sample):
+  """Moments of conv2's input, made once for all widths.
+
+  Args:
+    weights: name -> array, the network's.
+    sample: Sample.
 
   Returns:
-    The least of the numbers such that it and all larger ones keep these
-    channels; None where the largest does not.
+    (fit, check): algebra.Moments.
   """
-  least = None
-  for number, order in zip(samples[::-1], orders[::-1]):
-    if not np.array_equal(np.sort(order[len(order) - len(kept):]), kept):
-      break
-    least = int(number)
-  return least
+  channels = weights['conv1/biases'].size
+  key = repr((sample, cifar10_input.RANDOM_STREAMS)).encode() + b''.join(
+      weights[name].tobytes()
+      for name in ('conv1/weights', 'conv1/biases', 'conv2/weights'))
+  return moments.cached(
+      FLAGS.checkpoint_dir, key, PATCH * channels,
+      lambda: moments.fit_and_check(sampled_batches(weights, sample), channels))
 
 
-def rebuild(mode, fit, check, arrays, kept, num_images):
-  """The weights of the slim network that are no slice of its parent's.
+@contextlib.contextmanager
+def networks_side_by_side(original, slim_weights, num_images, batch_size, seed):
+  """Builds both networks on the same distorted training images.
+
+  Args:
+    original: name -> array, the weights of the original network.
+    slim_weights: name -> array, those that the slim network starts from.
+    num_images: training images to use.
+    batch_size: images in a batch.
+    seed: integer.
+
+  Yields:
+    refit.Pair, in a graph of its own.
+  """
+  batches = num_images // batch_size
+  with tf.Graph().as_default(), tf.Session(
+      config=cifar10.session_config()) as session:
+    records = cifar10_input.read_cifar10(
+        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+    step = tf.placeholder(tf.int64, [])
+    positions = step % batches * batch_size + tf.range(batch_size,
+                                                       dtype=tf.int64)
+    images, _ = cifar10_input.images_and_labels(
+        records, cifar10_input.shuffled_indices(
+            positions, records.shape[0].value, seed, 'refits'))
+    images = cifar10_input.distort(images, cifar10_input.distortion_draws(
+        batch_size, seed, 'refits', step))
+    networks, variables = [], []
+    for scope, weights in (('original', original), ('slim', slim_weights)):
+      with tf.variable_scope(scope):
+        networks.append(cifar10.endpoints(images,
+                                          weights['conv1/biases'].size))
+      variables.append({var.op.name[len(scope) + 1:]: var for var in
+                        tf.trainable_variables(scope + '/')})
+    session.run(tf.local_variables_initializer())
+    checkpoint.assign(session, {var: original[name]
+                                for name, var in variables[0].items()})
+    yield refit.Pair(
+        original=networks[0], slim=networks[1], images=images,
+        original_variables=variables[0], slim_variables=variables[1],
+        step=step, batches=batches, session=session, weights=slim_weights,
+        random_bits=lambda shape, use, number: cifar10_input.random_bits(
+            shape, seed, 'refits/' + use, number))
+
+
+def refit_optimizer(number, rate, steps_per_epoch, last_step):
+  """The fast schedule's optimizer, for refit.refit_network."""
+  return tf.train.MomentumOptimizer(
+      cifar10.learning_rate_at(number, cifar10.FAST, rate, steps_per_epoch,
+                               last_step),
+      cifar10.FAST.momentum, use_nesterov=True)
+
+
+def rebuild(mode, fit, check, weights, kept, sample):
+  """Computes the slim network's weights that are not slices of its parent's.
 
   Args:
     mode: value of --reconstruction.
-    fit, check: thinet.Moments.
-    arrays: name -> array of the parent's checkpoint; the averages are used.
+    fit, check: algebra.Moments.
+    weights: name -> array, the parent's averages.
     kept: sorted indices of the kept channels.
-    num_images: training images to use, for network.
+    sample: Sample; `network` takes as many images.
 
   Returns:
-    (changed, details): name -> array, and what compress.json should say. Its
-    relative errors are conv2's, for network before the refits of its layers.
+    (changed, details): name -> array, and a dict for compress.json. Its
+    relative errors are conv2's on the samples held back, which also choose the
+    ridge of `full`; for `network` they precede the refits of its layers.
   """
-  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
+  kernel = weights['conv2/weights']
   rebuilt, shift, changed = kernel[:, :, kept], 0.0, {}
   details = {'scales': [1.0] * len(kept),
-             'relative_error_before': thinet.relative_error(check, kernel, kept,
-                                                            rebuilt)}
+             'relative_error_before': algebra.relative_error(
+                 check, kernel, kept, rebuilt)}
   if mode == 'scale':
-    factors = thinet.scales(thinet.contribution_gram(fit, kernel), kept)
+    factors = algebra.scales(algebra.contribution_gram(fit, kernel), kept)
     rebuilt = kernel[:, :, kept] * factors[:, np.newaxis]
     changed['conv2/weights'] = rebuilt
     details['scales'] = factors.tolist()
   elif mode != 'none' and len(kept) < kernel.shape[2]:
     del details['scales']
-    rebuilt, shift, details['ridge'] = thinet.full_reconstruction(
+    rebuilt, shift, details['ridge'] = algebra.full_reconstruction(
         fit, check, kernel, kept)
     changed['conv2/weights'] = np.float32(rebuilt)
-    changed['conv2/biases'] = np.float32(
-        arrays['conv2/biases' + cifar10.AVERAGE] + shift)
+    changed['conv2/biases'] = np.float32(weights['conv2/biases'] + shift)
     if mode == 'network':
-      original = checkpoint.averages(arrays)
-      changed, details['layers'] = thinet_reconstruct.refit_network(
-          original, dict(original, **changed, **{
-              name: original[name][..., kept]
-              for name in ('conv1/weights', 'conv1/biases')}),
-          num_images, FLAGS.seed)
-  details['relative_error_after'] = thinet.relative_error(check, kernel, kept,
-                                                          rebuilt, shift)
+      start = dict(weights, **changed, **{
+          name: weights[name][..., kept]
+          for name in ('conv1/weights', 'conv1/biases')})
+      with networks_side_by_side(
+          weights, start, sample.num_images,
+          min(sample.batch_size, sample.num_images // 10), sample.seed) as pair:
+        changed, details['layers'] = refit.refit_network(pair, refit_optimizer)
+  details['relative_error_after'] = algebra.relative_error(
+      check, kernel, kept, rebuilt, shift)
   return changed, details
 
 
 def slim(arrays, kept, changed, scales=None):
-  """The arrays of the network without the other conv1 channels.
+  """Makes the arrays of the slim network.
 
   Args:
     arrays: name -> array of the checkpoint, weights and averages.
     kept: sorted indices of the channels to keep.
     changed: name -> array, the rebuilt averaged weights.
-    scales: [kept] if conv2 is a scaled slice, which its raw weights then are,
-      too; else the raw weights get the rebuilt averaged ones.
+    scales: float [kept] if conv2 is a scaled slice; then its raw weights become
+      one, too. None: the raw weights become the rebuilt averaged ones.
 
   Returns:
     name -> array, with a global step of 0.
   """
   result = {'global_step': np.int64(0)}
-  for name in cifar10.weight_shapes(0):
-    for variable in (name, name + cifar10.AVERAGE):
+  for name in cifar10.weight_shapes(0):   # The names, at any width.
+    for variable in (name, name + checkpoint.AVERAGE):
       value = arrays[variable]
       if name == 'conv2/weights' and scales is not None:
         value = value[:, :, kept] * np.float32(scales)[:, np.newaxis]
@@ -176,15 +277,17 @@ def parent_network():
   """Reads and checks the flags and the network to compress.
 
   Returns:
-    (path, arrays, settings) of the checkpoint.
+    Parent.
 
   Raises:
-    UserError: a flag or the checkpoint does not do.
+    UserError: a flag is missing or out of range, or a weight is not finite.
+    CheckpointError: there is no checkpoint, or it cannot be used.
   """
   for name in ('checkpoint_dir', 'output_dir', 'conv1_channels'):
     if not FLAGS[name].value:
       raise UserError('--%s is missing; see --help.' % name)
-  path, arrays, settings = checkpoint.read_newest(FLAGS.checkpoint_dir)
+  path, arrays, settings = checkpoint.read_newest(FLAGS.checkpoint_dir,
+                                                  cifar10.shapes_like)
   width = arrays['conv1/biases'].size
   if not 0 < FLAGS.conv1_channels <= width:
     raise UserError('--conv1_channels=%d cannot be kept of the %d channels in '
@@ -194,73 +297,117 @@ def parent_network():
              if value.dtype.kind == 'f'):
     raise UserError('Checkpoint %s holds weights that are not finite; train '
                     'again.' % path)
-  return path, arrays, settings
+  return Parent(path, arrays, settings, checkpoint.averages(arrays))
 
 
-def compress():
-  """Chooses, rebuilds, and writes the slim network and compress.json."""
-  clock = [time.time()]
-  path, arrays, parent = parent_network()
+def planned_sample():
+  """Makes the Sample from the flags and the data.
+
+  Raises:
+    UserError: the data cannot be read, or there are too few images for
+      `network`.
+  """
   cifar10.maybe_download_and_extract()
   examples, digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
-  width, keep = arrays['conv1/biases'].size, FLAGS.conv1_channels
   num_images = min(FLAGS.num_images, examples)
-  locations = FLAGS.locations_per_image or ALL_POSITIONS
-  settings = {
-      'conv1_channels': keep, 'criterion': FLAGS.criterion,
-      'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
-      'seed': FLAGS.seed, 'num_images': num_images,
-      'locations_per_image': locations, 'data_digest': digest,
-      'random_streams': cifar10_input.RANDOM_STREAMS,
-      'parent': parent, 'parent_step': int(arrays.get('global_step', 0))}
-  lock = checkpoint.hold(FLAGS.output_dir)
-  report = os.path.join(FLAGS.output_dir, 'compress.json')
-  if checkpoint.finished(FLAGS.output_dir):
-    slim_path, _, made = checkpoint.read_newest(FLAGS.output_dir)
-    checkpoint.require_same(FLAGS.output_dir, made, settings)
-    if os.path.exists(report):
-      print('%s is finished.' % slim_path)
-      return 0
+  if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
+    raise UserError('--num_images=%d is too few for --reconstruction=network; '
+                    'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
+  return Sample(num_images, FLAGS.locations_per_image or ALL_POSITIONS,
+                FLAGS.batch_size, FLAGS.seed, digest)
 
-  fit, check, samples, orders = thinet_moments.cached_moments(
-      arrays, digest, num_images, locations, FLAGS.seed,
-      lambda moments: choices(moments, arrays))
-  kernel = arrays['conv2/weights' + cifar10.AVERAGE]
-  clock.append(time.time())
-  dead, dependent = thinet.degenerate(thinet.contribution_gram(fit, kernel))
+
+def warn_of_degenerate(path, fit, kernel):
+  """Prints which channels add nothing; returns them as algebra.degenerate."""
+  dead, dependent = algebra.degenerate(algebra.contribution_gram(fit, kernel))
   for kind, channels in (('dead', dead), ('linearly dependent', dependent)):
     if channels:
       print('%s: conv1 channels %s are %s.' % (
           path, ', '.join(map(str, channels)), kind), file=sys.stderr)
-  order, objective = choose(FLAGS.criterion, fit, arrays, FLAGS.seed)
-  kept = np.sort(order[width - keep:])
-  clock.append(time.time())
-  changed, details = rebuild(FLAGS.reconstruction, fit, check, arrays, kept,
-                             num_images)
-  clock.append(time.time())
-  checkpoint.save(FLAGS.output_dir,
-                  slim(arrays, kept, changed, details.get('scales')), settings)
+  return dead, dependent
+
+
+def write(parent, settings, kept, objective, changed, scales):
+  """Writes the slim checkpoint and what TensorBoard shows of it."""
+  checkpoint.save(FLAGS.output_dir, slim(parent.arrays, kept, changed, scales),
+                  settings)
   summaries.write(FLAGS.output_dir, summaries.compression(
-      arrays['conv1/weights' + cifar10.AVERAGE], kept, objective,
-      details.get('scales')))
-  clock.append(time.time())
+      parent.averages['conv1/weights'], kept, objective, scales))
+
+
+def costs(keep, width):
+  """Multiply-adds and parameters for compress.json, before and after."""
   multiply_adds, parameters = cifar10.cost(keep)
   parent_multiply_adds, parent_parameters = cifar10.cost(width)
-  if FLAGS.criterion in MEASURED:
-    least = stable_from(samples, orders[:, MEASURED.index(FLAGS.criterion)], kept)
-    details['same_choice_from'] = least or fit.count
+  return {'multiply_adds': multiply_adds, 'parameters': parameters,
+          'parent_multiply_adds': parent_multiply_adds,
+          'parent_parameters': parent_parameters}
+
+
+def settings_of(parent, sample):
+  """What marks the slim checkpoint: how it was made, and from what."""
+  return {
+      'conv1_channels': FLAGS.conv1_channels, 'criterion': FLAGS.criterion,
+      'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
+      'seed': FLAGS.seed, 'num_images': sample.num_images,
+      'locations_per_image': sample.locations, 'data_digest': sample.digest,
+      'random_streams': cifar10_input.RANDOM_STREAMS,
+      'parent': parent.settings,
+      'parent_step': int(parent.arrays.get('global_step', 0))}
+
+
+def finished(settings, report):
+  """Whether the folder holds this network already, and its report.
+
+  Raises:
+    CheckpointError: it holds another one.
+  """
+  if not checkpoint.finished(FLAGS.output_dir):
+    return False
+  path, _, made = checkpoint.read_newest(FLAGS.output_dir, cifar10.shapes_like)
+  checkpoint.require_same(FLAGS.output_dir, made, settings)
+  if os.path.exists(report):
+    print('%s is finished.' % path)
+    return True
+  return False
+
+
+def compress():
+  """Chooses channels, rebuilds weights, writes network and compress.json."""
+  clock = [time.time()]
+  parent, sample = parent_network(), planned_sample()
+  width, keep = parent.averages['conv1/biases'].size, FLAGS.conv1_channels
+  settings = settings_of(parent, sample)
+  lock = checkpoint.hold(FLAGS.output_dir)
+  report = os.path.join(FLAGS.output_dir, 'compress.json')
+  if finished(settings, report):
+    return 0
+
+  fit, check = sampled_moments(parent.averages, sample)
+  clock.append(time.time())
+
+  dead, dependent = warn_of_degenerate(parent.path, fit,
+                                       parent.averages['conv2/weights'])
+  order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
+  kept = np.sort(order[width - keep:])
+  clock.append(time.time())
+
+  changed, details = rebuild(FLAGS.reconstruction, fit, check, parent.averages,
+                             kept, sample)
+  clock.append(time.time())
+
+  # The report comes last, because it says that the network is complete.
+  write(parent, settings, kept, objective, changed, details.get('scales'))
+  clock.append(time.time())
   result = dict(
-      settings, **details, parent_channels=width,
-      parent_checkpoint=os.path.relpath(path, FLAGS.output_dir),
+      settings, **details, **costs(keep, width), parent_channels=width,
+      parent_checkpoint=os.path.relpath(parent.path, FLAGS.output_dir),
       kept=kept.tolist(), removal_order=order.tolist(),
       objective={str(width - m): float(value)
                  for m, value in enumerate(objective)},
       dead=dead, dependent=dependent,
-      samples=num_images * locations,
-      multiply_adds=multiply_adds, parameters=parameters,
-      parent_multiply_adds=parent_multiply_adds,
-      parent_parameters=parent_parameters,
+      samples=sample.num_images * sample.locations,
       seconds=dict(zip(('moments', 'choice', 'reconstruction', 'write'),
                        np.round(np.diff(clock), 3).tolist())))
   commit = checkpoint.git_commit()

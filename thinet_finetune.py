@@ -1,26 +1,65 @@
-"""Fine-tunes a slim network, by the training loop of cifar10_train.
+"""Fine-tunes a slim network with the training loop of cifar10_train.
 
   python thinet_finetune.py --checkpoint_dir=runs/seed0/thinet_none_16 \\
       --train_dir=runs/seed0/thinet_none_16_finetuned
 
-Starts from the averaged weights of the slim checkpoint; resumes as trainings do.
---distill=runs/seed0/scratch_64 also imitates the averaged network there.
+Starts from the averaged weights of the slim checkpoint; the same command
+continues an interrupted run. The gradients of conv1 and conv2 are
+preconditioned (thinet/precondition.py).
 """
-from support import checkpoint
 import cifar10
 import cifar10_train
 from cifar10_input import UserError
+from thinet import checkpoint
+from thinet import moments
+from thinet import precondition
 
 import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
-              'train_dir', 'epochs', 'max_steps', 'learning_rate', 'log_frequency',
-              'histogram_frequency', 'checkpoint_frequency', 'steps_per_run',
+              'train_dir', 'epochs', 'max_steps', 'learning_rate',
+              'log_frequency', 'histogram_frequency', 'checkpoint_frequency',
               'precision'):
   tf.app.flags.declare_key_flag(_name)
-tf.app.flags.DEFINE_string('distill', None, 'Folder of a network, as a rule '
-                           'the original one, whose outputs to imitate.')
+
+SCHEDULE = cifar10.Schedule(
+    'finetune', epochs=20, learning_rate=0.01, linear=True, momentum=0.9,
+    average_decay=0.999, convolution_rate=1.5, warmup_steps=350)
+MOMENTS_BATCHES = 8      # Batches of images that the preconditioners see.
+MOMENTS_STRIDE = 2       # Between positions: a quarter of them are read.
+
+
+def preconditioners(weights):
+  """Computes the matrices that precondition conv1's and conv2's gradients.
+
+  Args:
+    weights: name -> float32 array, for the names of cifar10.weight_shapes.
+
+  Returns:
+    name -> float32 [25 * channels, 25 * channels], of a layer's input channels.
+  """
+  with tf.Graph().as_default():
+    step = tf.placeholder(tf.int64, [])
+    images, _ = cifar10.distorted_inputs(FLAGS.seed, step, 'preconditioner')
+    norm1 = cifar10.endpoints(images, weights['conv1/biases'].size)['norm1']
+    patches = {
+        layer + '/weights': moments.patches(x, moments.grid_positions(
+            x.shape[1].value, MOMENTS_STRIDE))
+        for layer, x in (('conv1', images), ('conv2', norm1))}
+    # The first session sets the threads of the whole process, so it is opened
+    # as training needs them.
+    with tf.Session(config=cifar10.session_config(
+        cifar10.towers(FLAGS.batch_size))) as session:
+      session.run(tf.local_variables_initializer())
+      checkpoint.assign(session, {var: weights[var.op.name]
+                                  for var in tf.trainable_variables()})
+      matrices = {}
+      for name, rows in patches.items():
+        found = moments.second_moments(session.run(rows, {step: number})
+                                       for number in range(MOMENTS_BATCHES))
+        matrices[name] = precondition.inverse(found.second / found.count)
+  return matrices
 
 
 def finetune():
@@ -28,20 +67,16 @@ def finetune():
   if not FLAGS.checkpoint_dir:
     raise UserError('--checkpoint_dir is missing; name the folder of a slim '
                     'network.')
-  _, arrays, parent = checkpoint.read_newest(FLAGS.checkpoint_dir)
+  _, arrays, parent = checkpoint.read_newest(FLAGS.checkpoint_dir,
+                                             cifar10.shapes_like)
   averages = checkpoint.averages(arrays)
-  initial = dict(averages, **{name + cifar10.AVERAGE: value
+  initial = dict(averages, **{name + checkpoint.AVERAGE: value
                               for name, value in averages.items()})
   made = {name: parent[name] for name in ('criterion', 'reconstruction')
           if name in parent}
-  teacher_weights = None
-  if FLAGS.distill:
-    _, teacher, settings = checkpoint.read_newest(FLAGS.distill)
-    teacher_weights = checkpoint.averages(teacher)
-    made['teacher'] = dict(settings, step=int(teacher.get('global_step', 0)))
-  return cifar10_train.train('finetune', arrays['conv1/biases'].size, initial,
-                             teacher_weights, 'finetuning', parent=parent,
-                             fine_tuned=True, **made)
+  return cifar10_train.train(
+      SCHEDULE, arrays['conv1/biases'].size, 'finetuning', initial,
+      lambda: preconditioners(averages), parent=parent, fine_tuned=True, **made)
 
 
 def main(argv=None):

@@ -2,7 +2,7 @@
 
 ThiNet (Luo, Wu and Lin, ICCV 2017) prunes a layer by looking at the next one:
 the pre-activation of conv2 at one position is y = b + sum_c x_c, where x_c is
-what input channel c contributes. The set of removed channels T should make
+the contribution of input channel c. The set of removed channels T should make
 sum (sum_{c in T} x_c)^2 over many samples small.
 
 Everything is a function of the patch moments A = sum p p^T, where p is the
@@ -14,8 +14,8 @@ import collections
 
 import numpy as np
 
-RIDGE = 1e-9       # Of the mean diagonal: far below any signal.
-RIDGES = 10.0 ** np.arange(-8, 0)   # What a held-out choice is made from.
+RIDGE = 1e-9       # Share of the mean diagonal, far below any signal.
+RIDGES = 10.0 ** np.arange(-8, 0)   # Samples held back choose.
 LAYER_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DEPENDENT = 1e-7   # Share of a contribution that the others leave unexplained.
 
@@ -62,6 +62,7 @@ def contribution_gram(moments, kernel):
 
 
 def _check_gram(gram):
+  """The Gram matrix in float64; raises ValueError as removal_order does."""
   gram = np.asarray(gram, np.float64)
   if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
     raise ValueError('gram of shape %s is not square' % (gram.shape,))
@@ -98,7 +99,7 @@ def removal_order(gram):
 
 
 def objective(gram, order):
-  """What ThiNet minimises, at every width, relative to the whole sum.
+  """ThiNet's objective (Section 3.2.2) at every width, relative to the whole.
 
   Args:
     gram: float64 [channels, channels].
@@ -116,8 +117,8 @@ def objective(gram, order):
 def scales(gram, kept):
   """ThiNet's reconstruction: one factor for each kept channel (Section 3.2.3).
 
-  s = argmin |y - X_S s|^2, with a ridge toward 1 that is too small to matter
-  but where the samples do not determine s: a dead channel gets 1.
+  s = argmin |y - X_S s|^2, with a ridge toward 1 that matters only where the
+  samples do not determine s: a dead channel gets 1.
 
   Args:
     gram: float64 [channels, channels].
@@ -137,14 +138,15 @@ def kept_order(gram):
   """Orders channels by greedy choice of the kept set, scales refitted.
 
   The journal's variant (Luo et al., TPAMI 2019): the next channel to keep is
-  the one that correlates most with what the kept ones, at their least-squares
-  scales, leave of y. This is orthogonal matching pursuit on the contributions.
+  the one that correlates most with the part of y that the kept ones, at their
+  least-squares scales, leave unexplained. This is orthogonal matching pursuit
+  on the contributions.
 
   Args:
     gram: float64 [channels, channels].
 
   Returns:
-    (order, objective): the order of removal, as removal_order, and float64
+    (order, objective): the order of removal, as from removal_order, and float64
     [channels + 1]: |y - X_S s|^2 / |y|^2 with the first m of it removed.
   """
   gram = _check_gram(gram)
@@ -163,7 +165,7 @@ def kept_order(gram):
 
 
 def centred(moments):
-  """Second moments around the mean: the bias takes up the mean."""
+  """Second moments about the mean, since the bias takes up the mean."""
   return moments.second - np.outer(moments.first,
                                    moments.first) / moments.count
 
@@ -171,10 +173,10 @@ def centred(moments):
 def least_squares_order(moments, kernel):
   """Backward elimination by the error of the full least squares.
 
-  The channel to remove next is the one without which the best conv2 weights of
-  the others, bias included, fit y worst by least. With V = A^-1 and W = V B,
-  removing the rows c costs tr(W_c^T V_cc^-1 W_c), and V and W are downdated by
-  a Schur complement.
+  The next channel to remove is the one whose removal raises the error least
+  when conv2's weights for the others, bias included, are refitted to y. With
+  V = A^-1 and W = V B, removing the rows c costs tr(W_c^T V_cc^-1 W_c), and a
+  Schur complement downdates V and W.
 
   Args:
     moments: Moments of the patches.
@@ -189,16 +191,20 @@ def least_squares_order(moments, kernel):
   second = centred(moments)
   flat = weights.reshape(channels * taps, filters)
   total = np.sum(flat * (second @ flat)) or 1.0
+  # Without it dead or dependent channels would have no inverse.
   ridge = RIDGES[0] * (np.trace(second) / len(second) or 1.0)
   inverse = np.linalg.inv(second + ridge * np.eye(len(second)))
-  flat = flat.copy()
+  flat = flat.copy()   # Always the best weights of the channels that are left.
   left, order, costs = list(range(channels)), [], [0.0]
   while left:
+    # What the error grows by if a channel goes and the others are fitted again.
     rows = [slice(i * taps, (i + 1) * taps) for i in range(len(left))]
     solved = [np.linalg.solve(inverse[row, row], flat[row]) for row in rows]
     cost = [np.sum(flat[row] * s) for row, s in zip(rows, solved)]
     best = int(np.argmin(cost))
     row = rows[best]
+    # The others' best weights and inverse follow from the block that goes: no
+    # system of their size is solved again.
     keep = np.r_[0:row.start, row.stop:len(flat)]
     across = inverse[keep, row]
     flat = flat[keep] - across @ solved[best]
@@ -210,10 +216,10 @@ def least_squares_order(moments, kernel):
 
 
 def full_reconstruction(fit, check, kernel, kept):
-  """All conv2 weights of the kept channels, and the shift of its bias.
+  """Refits all conv2 weights of the kept channels, and the bias.
 
   Least squares against y (He et al., ICCV 2017, Eq. 3), with a ridge toward the
-  present weights: the one of RIDGES that does best on samples held back.
+  present weights: the one of RIDGES with the least error on samples held back.
 
   Args:
     fit: Moments to fit.
@@ -228,9 +234,11 @@ def full_reconstruction(fit, check, kernel, kept):
   channels, taps, filters = blocks(kernel).shape
   rows = (np.asarray(kept)[:, np.newaxis] * taps + np.arange(taps)).ravel()
   flat = blocks(kernel).reshape(channels * taps, filters)
+  # The bias takes up the means, so the weights fit what varies around them.
   second = centred(fit)
   inner = second[np.ix_(rows, rows)]
   missing = second[rows] @ flat - inner @ flat[rows]
+  # In the eigenvectors' coordinates every ridge costs a division alone.
   values, vectors = np.linalg.eigh(inner)
   values, missing = np.maximum(values, 0), vectors.T @ missing
   best = None
@@ -246,14 +254,14 @@ def full_reconstruction(fit, check, kernel, kept):
 
 
 def relative_error(moments, kernel, kept, rebuilt, shift=0.0):
-  """sum |y - y_slim|^2 / sum |y|^2, y without its bias.
+  """The error sum |y - y_slim|^2 / sum |y|^2, y without its bias.
 
   Args:
     moments: Moments of the samples.
     kernel: [5, 5, channels, filters], the original.
     kept: sorted indices of the kept channels.
     rebuilt: [5, 5, kept, filters], the slim network's.
-    shift: float64 [filters], the slim bias less the original.
+    shift: float64 [filters], the slim bias minus the original.
 
   Returns:
     float.
@@ -271,55 +279,51 @@ def relative_error(moments, kernel, kept, rebuilt, shift=0.0):
 
 
 def left_over(outputs, targets, rectified):
-  """What a layer's pre-activations leave of their targets.
+  """Residuals of a layer's pre-activations against their targets.
 
   Args:
     outputs, targets: [n, units].
-    rectified: a ReLU follows, so an output below 0 is as good as any other
-      where the target is not above 0.
+    rectified: whether a ReLU follows. Where the target is not above 0, all
+      outputs up to 0 are then equally good.
 
   Returns:
-    [n, units]: targets - outputs, or 0 where it does not matter.
+    [n, units]: targets - outputs; if rectified, both are first raised to 0 or
+    above where the target is not above 0.
   """
   if not rectified:
     return targets - outputs
   return np.where(targets > 0, targets - outputs, -np.maximum(outputs, 0))
 
 
-def refit(fit, check, weights, biases, rectified, solves=6):
-  """A layer's weights and biases that bring its pre-activations to targets.
+def refit(fit, check, second, weights, biases, rectified, solves=6):
+  """Fits a layer's weights and biases to targets of its pre-activations.
 
   Least squares with a ridge toward the present weights. Where a ReLU follows,
-  the target of a negative pre-activation is replaced by min(0, the layer's own),
-  and only the right-hand side is solved again. The ridge of LAYER_RIDGES, and
-  the solve, that do best on samples held back are taken; none, if the present
-  weights do.
+  min(0, the layer's own pre-activation) replaces a negative target, and each
+  further solve changes only the right-hand side. Samples held back choose the
+  ridge of LAYER_RIDGES and the solve, or the present weights if they do best.
 
   Args:
     fit: (inputs, targets): float32 [n, inputs] and [n, units].
     check: the same of other samples.
+    second: float64 [inputs + 1, inputs + 1], sum of p p^T over the inputs p to
+      fit, a one appended.
     weights: [inputs, units], the present ones.
     biases: [units].
     rectified: as for left_over.
-    solves: how often to solve.
+    solves: number of solves for each ridge, if rectified.
 
   Returns:
     (weights, biases, details): float64, and a dict: error before and after,
     relative to the targets' (rectified) sum of squares, on the samples held
     back; ridge, relative to the mean diagonal.
   """
-  inputs, targets = fit
+  inputs, _ = fit
   size = inputs.shape[1]
-  inner, total = np.zeros([size + 1, size + 1]), np.zeros(size)
-  for start in range(0, len(inputs), 4096):   # Sums of float32 lose digits.
-    part = inputs[start:start + 4096]
-    inner[:size, :size] += part.T @ part
-    total += part.sum(0)
-  inner[size, :size] = inner[:size, size] = total
-  inner[size, size] = len(inputs)
-  values, vectors = np.linalg.eigh(inner)
+  # Once for all ridges and solves: they differ in the right-hand side alone.
+  values, vectors = np.linalg.eigh(second)
   values = np.maximum(values, 0)
-  mean = np.trace(inner[:size, :size]) / size or 1.0
+  mean = np.trace(second[:size, :size]) / size or 1.0
 
   def left(flat, samples):
     flat = flat.astype(np.float32)
@@ -332,11 +336,13 @@ def refit(fit, check, weights, biases, rectified, solves=6):
   def error(flat):
     return float(np.sum(np.square(left(flat, check)), dtype=np.float64) / scale)
 
+  # The bias is the last row, as if its input were a one.
   present = np.concatenate([weights, biases[np.newaxis]]).astype(np.float64)
   best, before = (error(present), present, None), error(present)
   for ridge in LAYER_RIDGES:
     flat = present
     for _ in range(solves if rectified else 1):
+      # Solving for the step, not for the weights, keeps the digits of float32.
       rest = left(flat, fit)
       gradient = np.concatenate([inputs.T @ rest, rest.sum(0)[np.newaxis]])
       gradient = gradient + ridge * mean * (present - flat)

@@ -4,8 +4,8 @@
 
 HPARAMS: a row for each evaluated network, with its settings, accuracy and cost.
 CUSTOM SCALARS: for each conv1 width, the curves of training from scratch and of
-all fine-tunings, one over the other. And of each compression the filters of
-conv1, those removed dimmed, the objective, the scales and the command.
+all fine-tunings, one over the other. Each compression also shows the filters of
+conv1, with the removed ones dimmed, the objective, the scales and the command.
 """
 import hashlib
 import json
@@ -13,13 +13,12 @@ import os
 import shlex
 import sys
 
-from support import checkpoint
-import cifar10
+from thinet import checkpoint
 
 import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
-from tensorboard.plugins.hparams import api as hparams_api
+from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 import tensorflow.compat.v1 as tf
 
 HPARAMS = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned',
@@ -34,7 +33,11 @@ ZOOM, DIMMED = 6, 0.2    # Pixels a weight; strength of a removed filter.
 
 
 def write(folder, summaries):
-  """Writes (summary, step) pairs into a new event file of a folder."""
+  """Writes (summary, step) pairs into a new event file of a folder.
+
+  Raises:
+    CheckpointError: the folder cannot be written to.
+  """
   try:
     with tf.Graph().as_default():   # FileWriter asks for a graph of its own.
       writer = tf.summary.FileWriter(folder)
@@ -48,13 +51,13 @@ def write(folder, summaries):
 
 
 def scalars(values, step):
-  """(summary, step) pairs of tag -> number."""
+  """Makes (summary, step) pairs from tag -> number."""
   return [(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)]),
            step) for tag, value in values.items()]
 
 
 def add_curves(conv1_channels, logits, labels):
-  """Adds the scalars of CURVES, under a tag that says the width, to the graph.
+  """Adds the scalars of CURVES to the graph, under tags that name the width.
 
   Args:
     conv1_channels: width of the first layer.
@@ -79,34 +82,34 @@ def layout(conv1_channels):
 
 
 def row(folder, settings, result, metrics):
-  """The HParams row of a network, and the table's heading, as (summary, step).
+  """The HParams row of a network and the table's heading.
 
   Args:
-    folder: the network's.
-    settings: those of its checkpoint.
-    result: what its eval.json says.
-    metrics: name -> number, of METRICS.
+    folder: the network's folder.
+    settings: dict, its checkpoint's settings.
+    result: dict, the content of its eval.json.
+    metrics: name -> number, for names in METRICS.
 
   Returns:
-    A list for write; the step is that of the checkpoint.
+    List of (summary, step) pairs; the step is the checkpoint's.
   """
   values = {name: result[name] for name in HPARAMS if name in result}
   values.setdefault('criterion', 'scratch')
   values.setdefault('fine_tuned', False)
-  # A name that does not depend on where the folder is: equal networks share it.
+  # The name does not depend on the folder's path: equal networks share it.
   name = '%s-%s' % (os.path.basename(os.path.abspath(folder)), hashlib.sha256(
       json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8])
-  heading = hparams_api.hparams_config_pb(
-      hparams=[hparams_api.HParam(name) for name in HPARAMS],
-      metrics=[hparams_api.Metric(tag, display_name=title)
+  heading = hparams_summary.hparams_config_pb(
+      hparams=[hparams_summary.HParam(name) for name in HPARAMS],
+      metrics=[hparams_summary.Metric(tag, display_name=title)
                for tag, title in METRICS.items()])
   step = result['global_step']
-  return [(heading, step), (hparams_api.hparams_pb(values, trial_id=name),
+  return [(heading, step), (hparams_summary.hparams_pb(values, trial_id=name),
                             step)] + scalars(metrics, step)
 
 
 def filters(kernel, kept):
-  """A picture of conv1's filters, eight in a row, those removed dimmed.
+  """Draws conv1's filters, eight in a row, with the removed ones dimmed.
 
   Args:
     kernel: float32 [5, 5, 3, channels].
@@ -120,7 +123,7 @@ def filters(kernel, kept):
   tiles = (kernel - low) / np.maximum(kernel.max((0, 1, 2)) - low, 1e-12)
   strength = np.full(channels, DIMMED)
   strength[kept] = 1.0
-  tiles = 255 * (1 - strength * (1 - tiles))   # Toward white.
+  tiles = 255 * (1 - strength * (1 - tiles))   # Dims toward white.
   tiles = np.transpose(tiles, [3, 0, 1, 2]).repeat(ZOOM, 1).repeat(ZOOM, 2)
   tiles = np.pad(tiles, [(0, -channels % 8), (2, 2), (2, 2), (0, 0)],
                  constant_values=255)
@@ -130,13 +133,17 @@ def filters(kernel, kept):
 
 
 def compression(kernel, kept, objective, scales):
-  """What there is to see of a compression, as (summary, step) pairs.
+  """Shows a compression: its filters, command, scales and objective.
 
   Args:
     kernel: float32 [5, 5, 3, channels], the parent's conv1.
     kept: indices of the channels that stay.
     objective: float64 [channels + 1], by number of removed channels.
     scales: [kept], or None where the reconstruction has none.
+
+  Returns:
+    List of (summary, step) pairs; the objective's step is the number of removed
+    channels.
   """
   command = ' '.join(map(shlex.quote, [os.path.basename(sys.argv[0])] +
                          sys.argv[1:]))

@@ -1,7 +1,7 @@
-"""Operations of the network, rewritten for speed on processors.
+"""Local response normalization and convolution, rewritten for processors.
 
-benchmarks/README.md has what each gains; tests/test_operations.py holds each to
-the operation that it replaces, in value and gradient.
+Each is the same function as the TensorFlow operation that it replaces, in value
+and gradient; benchmarks/README.md has the speeds.
 """
 import os
 
@@ -11,8 +11,8 @@ import tensorflow.compat.v1 as tf
 LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
 
 TILE, KERNEL = 6, 5      # Winograd's F(6x6, 5x5).
-# Where polynomials are evaluated, besides infinity; pairs of reciprocals and of
-# opposite signs round little.
+# Polynomials are evaluated at these points and at infinity; pairs of
+# reciprocals and of opposite signs keep rounding errors low.
 POINTS = [0.0] + [sign * x for x in (0.4, 0.8, 1.25, 2.5) for sign in (1, -1)]
 FEWEST_CHANNELS = 8      # With fewer, tf.nn.conv2d is faster.
 
@@ -23,7 +23,7 @@ def on_gpu():
 
 
 def cores():
-  """How many processor cores this process may use."""
+  """Number of processor cores that this process may use."""
   return (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
           else os.cpu_count() or 1)
 
@@ -84,8 +84,11 @@ def _winograd_matrices(size):
   """The transforms along one side of the images, all tiles at once.
 
   Multiplying polynomials of degrees KERNEL - 1 and TILE - 1 by their values at
-  TILE + KERNEL - 1 points, transposed, is correlation (Winograd, 1980; Lavin and
-  Gray, CVPR 2016, section 4.1).
+  TILE + KERNEL - 1 points becomes, transposed, correlation (Winograd, 1980;
+  Lavin and Gray, CVPR 2016, section 4.1).
+
+  Args:
+    size: side of the images, a multiple of TILE.
 
   Returns:
     (inputs, kernel, outputs): float64 [points * tiles, size], [points, KERNEL]
@@ -102,17 +105,17 @@ def _winograd_matrices(size):
   for number in range(tiles):
     inputs[:, number, number * TILE:number * TILE + points] = tile
     outputs[number, :, :, number] = powers(TILE).T
-  inputs = inputs[:, :, KERNEL // 2:KERNEL // 2 + size]   # Less the padding.
+  inputs = inputs[:, :, KERNEL // 2:KERNEL // 2 + size]   # Without the padding.
   return (inputs.reshape(-1, size), kernel, outputs.reshape(size, -1))
 
 
 def winograd_convolution(x, kernel):
   """tf.nn.conv2d(x, kernel, 1, 'SAME') with 9 times fewer multiplications.
 
-  Lavin and Gray's fast convolution F(6x6, 5x5), as matrix products alone, so that
-  its gradients are products, too. Images lie innermost but for the channels, which
-  spares all copies but the two transpositions. In float32 it rounds to about 2e-5
-  of the values, 25 times as coarsely as tf.nn.conv2d.
+  Lavin and Gray's fast convolution F(6x6, 5x5), as matrix products alone, so
+  that its gradients are products, too. The images are the last dimension before
+  the channels, so that only the two transpositions copy anything. In float32 it
+  rounds to about 2e-5 of the values, 25 times as coarsely as tf.nn.conv2d.
 
   Args:
     x: float [n, size, size, channels], size a multiple of 6.
@@ -122,7 +125,8 @@ def winograd_convolution(x, kernel):
     [n, size, size, filters], of the same dtype.
   """
   n, size, _, channels = x.shape.as_list()
-  filters, points, tiles = kernel.shape[-1].value, TILE + KERNEL - 1, size // TILE
+  filters, points, tiles = (kernel.shape[-1].value, TILE + KERNEL - 1,
+                            size // TILE)
   to_inputs, to_kernel, to_outputs = (
       matrix.astype(x.dtype.as_numpy_dtype)
       for matrix in _winograd_matrices(size))

@@ -1,0 +1,45 @@
+"""Multiplies gradients by the inverse second moments of their kernel's inputs.
+
+The loss bends most along what all patches of a layer's input have in common,
+above all along their mean. That bounds the learning rate, and in all other
+directions a kernel learns slowly. So its gradient is multiplied by the damped
+inverse of the patches' second moments: the inputs' half of Grosse and Martens
+(ICML 2016), computed once from the weights that a training starts with.
+"""
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+LARGEST_FACTOR = 64.0
+
+
+def inverse(moments):
+  """(M / l + I / LARGEST_FACTOR)^-1, M the moments, l their largest eigenvalue.
+
+  A gradient along the eigenvector of l stays nearly as it is, and none gets
+  more than LARGEST_FACTOR times as long.
+
+  Args:
+    moments: float64 [n, n], the mean of p p^T over patches p.
+
+  Returns:
+    float32 [n, n].
+  """
+  values, vectors = np.linalg.eigh(moments)
+  factors = 1 / (np.maximum(values, 0) / (values[-1] or 1.0) +
+                 1 / LARGEST_FACTOR)
+  return np.float32((vectors * factors) @ vectors.T)
+
+
+def preconditioned(gradient, matrix):
+  """Multiplies a kernel's gradient along its inputs.
+
+  Args:
+    gradient: float32 [..., units].
+    matrix: float32 [inputs, inputs], as from inverse; inputs is the product of
+      the gradient's dimensions except the last.
+
+  Returns:
+    A tensor of the gradient's shape.
+  """
+  rows = tf.reshape(gradient, [-1, gradient.shape[-1].value])
+  return tf.reshape(matrix @ rows, gradient.shape)
