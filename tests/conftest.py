@@ -1,7 +1,5 @@
-"""What the tests share: drawn data, a small trained network, real processes."""
+"""Shared by the tests: drawn data, a small trained network, real processes."""
 import os
-import resource
-import subprocess
 import sys
 
 import pytest
@@ -12,13 +10,15 @@ sys.path[:0] = [ROOT, os.path.join(ROOT, 'results'), os.path.dirname(__file__)]
 import cifar10
 import cifar10_train
 import demo_data
+import program
+from thinet import checkpoint
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 cifar10.FLAGS(['tests'])
-# The first session decides about the threads of all: those of a training here, so
-# that it is the same, bit for bit, as in a process of its own.
-tf.Session(config=cifar10.session_config(cifar10.batch_parts())).close()
+# The first session sets the threads of the whole process: here those of a
+# training, so that it gives the same bits as in a process of its own.
+tf.Session(config=cifar10.session_config(cifar10.towers(2))).close()
 
 
 @pytest.fixture(scope='session')
@@ -45,32 +45,42 @@ def trained(data_dir, tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('runs') / 'trained')
   with flagsaver.flagsaver(data_dir=data_dir, train_dir=folder, max_steps=30,
                            batch_size=50, checkpoint_frequency=10):
-    assert cifar10_train.train('published', 12) == 0
+    assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
   return folder
 
 
-def outputs(arrays, tensors):
-  """Tensors of an averaged network on the 500 drawn training images.
+def newest(folder):
+  """Reads the newest checkpoint of a folder: (path, arrays, settings)."""
+  return checkpoint.read_newest(str(folder), cifar10.shapes_like)
+
+
+def outputs(arrays, names):
+  """Runs an averaged network on the 500 drawn training images.
 
   Args:
     arrays: name -> array of a checkpoint, as from checkpoint.read.
-    tensors: name, or a list of names.
+    names: one of cifar10.endpoints, or a list of them.
+
+  Returns:
+    float32 array of the endpoint, or a list of them.
   """
   with tf.Graph().as_default(), tf.Session() as session:
     with flagsaver.flagsaver(batch_size=500):
       images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
-    tf.identity(cifar10.inference(images, arrays['conv1/biases'].size),
-                name='logits')
+    tensors = cifar10.endpoints(images, arrays['conv1/biases'].size)
     session.run(tf.local_variables_initializer())
-    cifar10.assign(session, {var: arrays[var.op.name + cifar10.AVERAGE]
+    checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
                              for var in tf.trainable_variables()})
-    return session.run(tensors)
+    return session.run(tensors[names] if isinstance(names, str) else
+                       [tensors[name] for name in names])
 
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-  """Runs a script's main in this process, for what ends before TensorFlow
-  begins: call(module, *flags) returns (exit code, output, errors)."""
+  """Runs a script's main in this process, which saves TensorFlow's import.
+
+  call(module, *flags) returns (exit code, output, errors).
+  """
   def run_main(module, *arguments):
     monkeypatch.setattr(sys, 'argv', [module.__name__ + '.py'] +
                         [str(argument) for argument in arguments])
@@ -83,18 +93,12 @@ def call(capsys, monkeypatch):
 
 
 def start(script, *flags, largest_file=None):
-  """Starts a script of the suite as a process of its own.
+  """Starts a script of the suite as a process of its own: program.Program.
 
   With largest_file, a write beyond that many bytes into a file fails, as on a
   full disk.
   """
-  def limit():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
-  return subprocess.Popen(
-      [sys.executable, os.path.join(ROOT, script)] + list(flags),
-      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-      preexec_fn=limit if largest_file else None,
-      env=dict(os.environ, PYTHONUNBUFFERED='1'))
+  return program.Program(os.path.join(ROOT, script), list(flags), largest_file)
 
 
 def run(script, *flags, largest_file=None):

@@ -3,8 +3,8 @@
   python tests/demo_data.py data/demo
 
 A few thousand images of 32x32, about 20 MB. Place, size, colours, slant of the
-light and noise are random, so that a network has to look; all shapes are their
-own mirror images, so that flips do not change the class.
+light and noise are random, so that the class shows only in the shape; all
+shapes are their own mirror images, so that flips do not change the class.
 """
 import os
 import sys
@@ -52,7 +52,7 @@ def write(folder, images_per_file=1000, seed=0):
   """Writes the six files, with the classes in turn.
 
   Args:
-    folder: where cifar-10-batches-bin is made.
+    folder: folder in which cifar-10-batches-bin is made.
     images_per_file: records in each file.
     seed: integer; the same seed gives the same bytes.
   """

@@ -1,12 +1,12 @@
-"""Kills a small sweep at random moments until it has ended the same each time.
+"""Kills a small sweep at random moments and compares how it ends.
 
   python tests/soak.py --kills=20 --output=results/soak.json
 
-Runs the sweep once undisturbed, on drawn data. Then again, in new folders, with
-kill -9 to the shell and its child at random moments, each followed by the same
-command, until so many kills are done and the last sweep has ended. Every table,
-every result and every weight is compared with those never disturbed. About a
-quarter of an hour on two cores.
+Runs the sweep once undisturbed, on drawn data. Then runs it in new folders,
+sends kill -9 to the shell and its child at random moments, and repeats the same
+command after each kill, until there were so many kills and the last sweep has
+ended. Every table, result and weight is compared with those of the undisturbed
+sweep. About a quarter of an hour on two cores.
 """
 import argparse
 import collections
@@ -25,8 +25,9 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.dirname(os.path.abspath(__file__))]
 
-from support import checkpoint
+import cifar10
 import demo_data
+from thinet import checkpoint
 
 LONGEST_WAIT = 25.0   # Seconds from a start to its kill, at most.
 
@@ -42,7 +43,7 @@ def sweep(data, out, log):
 
 
 def running_stage(path):
-  """Name of the script that the log says was started last."""
+  """Name of the script that was started last, according to the log."""
   starts = [line.split()[2] for line in open(path, errors='replace')
             if line.startswith('+ ')]
   return os.path.basename(starts[-1]) if starts else 'start'
@@ -56,7 +57,8 @@ def results(out):
     with open(path) as source:
       cells[name] = {key: value for key, value in json.load(source).items()
                      if key not in ('latency_ms', 'seconds')}
-    _, arrays, _ = checkpoint.read_newest(os.path.dirname(path))
+    _, arrays, _ = checkpoint.read_newest(os.path.dirname(path),
+                                          cifar10.shapes_like)
     weights.update({(name, key): value.tobytes()
                     for key, value in arrays.items()})
   cells['table.csv'] = open(os.path.join(out, 'table.csv')).read()
@@ -64,7 +66,9 @@ def results(out):
 
 
 def differing(one, other):
-  return sum(one.get(key) != other.get(key) for key in one.keys() | other.keys())
+  """Number of keys whose values differ in two dicts."""
+  return sum(one.get(key) != other.get(key)
+             for key in one.keys() | other.keys())
 
 
 def main():

@@ -1,13 +1,12 @@
-"""Bad input is refused by one sentence, and nothing is written.
+"""Bad input is refused with one sentence, and nothing is written.
 
-Each case runs the script's own main; two run as processes, to see that nothing
-else gets between the sentence and the user.
+Each case runs the script's own main; two run as processes, which must print
+only that sentence.
 """
 import os
 import shutil
 
-from support import checkpoint
-import cifar10
+from thinet import checkpoint
 import cifar10_eval
 import cifar10_input
 import cifar10_train
@@ -21,7 +20,7 @@ FOLDER = cifar10_input.FOLDER
 
 
 def tree(folder):
-  """Everything below a folder: name -> bytes."""
+  """All files below a folder: name -> bytes."""
   return {os.path.join(where, name): open(os.path.join(where, name),
                                           'rb').read()
           for where, _, names in os.walk(folder) for name in names}
@@ -72,7 +71,8 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('train', '--seed=-1', 'seed=-1'),
     ('train', '--seed=4294967296', 'seed=4294967296'),
     ('train', '--batch_size=0', 'batch_size=0'),
-    ('train', '--batch_size=501', 'has 500 training images, fewer than a batch'),
+    ('train', '--batch_size=501',
+     'has 500 training images, fewer than a batch'),
     ('train', '--log_frequency=0', 'log_frequency=0'),
     ('train', '--histogram_frequency=-1', 'histogram_frequency=-1'),
     ('train', '--checkpoint_frequency=0', 'checkpoint_frequency=0'),
@@ -135,7 +135,8 @@ def make_folders(folder):
     (put(b''), 'has 0 bytes, expected a whole number of records of 3073'),
     (put(bytes(3000)), 'has 3000 bytes'),
     (put(bytes(3074)), 'has 3074 bytes'),
-    (put(bytes(3073) + b'\x0a' + bytes(3072)), 'label 10 in record 1, expected'),
+    (put(bytes(3073) + b'\x0a' + bytes(3072)),
+     'label 10 in record 1, expected'),
     (remove, 'No such file or directory'),
     (make_folders, 'Is a directory'),
 ])
@@ -169,11 +170,11 @@ def lose_all(folder):
     os.unlink(folder / name)
 
 def lose_averages(folder):
-  _, arrays, settings = checkpoint.read_newest(str(folder))
+  _, arrays, settings = conftest.newest(folder)
   lose_all(folder)
   checkpoint.save(str(folder), {
       name: value for name, value in arrays.items()
-      if not name.endswith(cifar10.AVERAGE)}, settings)
+      if not name.endswith(checkpoint.AVERAGE)}, settings)
 
 def other_network(folder):
   lose_all(folder)
@@ -200,12 +201,13 @@ def test_checkpoints(call, scripts, trained, tmp_path, script, change, words):
 
 
 @pytest.mark.parametrize('script, flag', [
-    ('train', 'train_dir'), ('compress', 'output_dir'), ('finetune', 'train_dir')])
+    ('train', 'train_dir'), ('compress', 'output_dir'),
+    ('finetune', 'train_dir')])
 def test_folder_of_another_network(call, scripts, trained, tmp_path, script,
                                    flag):
   parent = tmp_path / 'parent'
   shutil.copytree(trained, parent)
-  os.unlink(parent / 'lock')   # That the folder is held is all that may change.
+  os.unlink(parent / 'lock')   # The lock is all that may change.
   before = tree(parent)
   code, _, errors = call(*scripts[script], '--checkpoint_dir=%s' % parent
                          if script != 'train' else '--seed=1',
@@ -216,10 +218,17 @@ def test_folder_of_another_network(call, scripts, trained, tmp_path, script,
   assert tree(parent) == before
 
 
-@pytest.mark.parametrize('script, flag, code', [('train', '--epochs=x', 2),
-                                                ('eval', '--checkpoint_dir=', 1)])
+@pytest.mark.parametrize('script, flag, code', [
+    ('train', '--epochs=x', 2), ('eval', '--checkpoint_dir=', 1)])
 def test_as_processes(scripts, script, flag, code):
   module, *flags = scripts[script]
   found, output, errors = conftest.run(module.__name__ + '.py', *flags, flag)
   assert (found, output) == (code, '')
   assert len(errors.splitlines()) == 1 and 'Traceback' not in errors
+def test_ctrl_c_ends_a_script_without_a_traceback(call, monkeypatch):
+  def interrupted():
+    raise KeyboardInterrupt
+  monkeypatch.setattr(cifar10_eval, 'evaluate', interrupted)
+  assert call(cifar10_eval, '--eval_interval_secs=60') == (130, '', '')
+
+

@@ -1,9 +1,11 @@
 """The network against counts by hand and TensorFlow's own operations."""
 import cifar10
 import numpy as np
-from support import operations
+from thinet import checkpoint
+from thinet import operations
 import pytest
 import tensorflow.compat.v1 as tf
+import thinet_finetune
 
 WIDTHS = [64, 48, 32, 24, 16, 8]
 
@@ -25,65 +27,92 @@ def test_parameters_and_multiply_adds(width):
     assert multiply_adds == 18470784
 
 
-def test_loss_at_step_0_is_ln_10_and_the_weight_decay():
+def test_initial_weights_and_their_decay_are_the_tutorials():
+  """The drawn weights have the tutorial's bounds, two standard deviations, and
+  spread, 0.8796 of one; the loss has every term."""
   with tf.Graph().as_default(), tf.Session() as session:
-    tf.set_random_seed(0)
-    images = tf.random_normal([128, 24, 24, 3])
-    loss = cifar10.loss(cifar10.inference(images),
-                        tf.range(128) % 10)
+    logits = cifar10.inference(tf.random_normal([128, 24, 24, 3]))
+    labels = tf.range(128) % 10
+    loss = cifar10.loss(logits, labels)
     session.run(tf.global_variables_initializer())
-    assert abs(session.run(loss) - 4.68) < 0.02
+    weights, terms, found, logits, labels = session.run([
+        {var.op.name: var for var in tf.trainable_variables()},
+        tf.get_collection('losses'), loss, logits, labels])
+  for layer, stddev, bias in [
+      ('conv1', 0.05, 0.0), ('conv2', 0.05, 0.1), ('local3', 0.04, 0.1),
+      ('local4', 0.04, 0.1), ('softmax_linear', 1 / 192, 0.0)]:
+    drawn = weights[layer + '/weights'].astype(np.float64)
+    assert 1.98 * stddev < np.abs(drawn).max() <= 2.0001 * stddev
+    assert abs(drawn.std() / (0.8796 * stddev) - 1) < 0.05
+    assert (weights[layer + '/biases'] == np.float32(bias)).all()
+  # Each layer has random numbers of its own.
+  correlation = np.corrcoef([value.ravel()[:1500] for name, value in
+                             weights.items() if name.endswith('/weights')])
+  assert abs(correlation[np.triu_indices(5, 1)]).max() < 0.15
+  decay = [0.004 / 2 * np.square(weights[layer + '/weights'], dtype=float).sum()
+           for layer in ('local3', 'local4')]
+  probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+  entropy = -np.log(probabilities[np.arange(128), labels]).mean()
+  np.testing.assert_allclose(terms, decay + [entropy], rtol=1e-5)
+  np.testing.assert_allclose(found, sum(decay) + entropy, rtol=1e-5)
+  assert abs(sum(decay) - 2.374) < 0.01 and abs(found - 4.68) < 0.02
+
+
+@pytest.mark.parametrize('build', [
+    lambda: cifar10.distorted_inputs(0),
+    lambda: cifar10.inputs('train_eval', tf.constant(0, tf.int64))])
+def test_a_batch_has_128_images(data_dir, flags, build):
+  flags(data_dir=data_dir)
+  with tf.Graph().as_default():
+    images, labels = build()
+    assert images.shape.as_list() == [128, 24, 24, 3]
+    assert labels.shape.as_list() == [128]
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
-@pytest.mark.parametrize('distill', [False, True])
-def test_cross_entropy_and_its_gradient_in_numpy(smoothing, distill):
-  generator = np.random.default_rng(0)
-  logits, teacher = 5 * generator.normal(size=[2, 6, 10])
+def test_cross_entropy_and_its_gradient_in_numpy(smoothing):
+  logits = 5 * np.random.default_rng(0).normal(size=[6, 10])
   labels = np.array([0, 9, 3, 3, 1, 7])
-  def softmax(x):
-    return np.exp(x) / np.exp(x).sum(1, keepdims=True)
+  softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
   targets = (1 - smoothing) * np.eye(10)[labels] + smoothing / 10
-  value = -(targets * np.log(softmax(logits))).sum(1).mean()
-  slope = (softmax(logits) - targets) / 6
-  if distill:   # Weight 0.9, temperature 4.
-    soft = softmax(teacher / 4)
-    value = 0.1 * value - 0.9 * 16 * (
-        soft * np.log(softmax(logits / 4))).sum(1).mean()
-    slope = 0.1 * slope + 0.9 * 4 * (softmax(logits / 4) - soft) / 6
   with tf.Graph().as_default(), tf.Session() as session:
     source = tf.constant(logits, tf.float32)
-    loss = cifar10.loss(source, tf.constant(labels), smoothing,
-                        tf.constant(teacher, tf.float32) if distill else None)
+    loss = cifar10.loss(source, tf.constant(labels), smoothing)
     found, gradient = session.run([loss, tf.gradients(loss, source)[0]])
-  np.testing.assert_allclose(found, value, rtol=1e-5)
-  np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(
+      found, -(targets * np.log(softmax)).sum(1).mean(), rtol=1e-5)
+  np.testing.assert_allclose(gradient, (softmax - targets) / 6, rtol=1e-4,
+                             atol=1e-6)
 
 
-def test_constant_logits_are_the_networks_and_leave_no_trace():
-  generator = np.random.default_rng(0)
-  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-             for name, shape in cifar10.weight_shapes(8).items()}
+def test_a_notebook_of_2017_trains_and_evaluates(flags, data_dir):
+  """The tutorial's calls, with its arguments."""
+  flags(data_dir=data_dir, batch_size=16)
+  with tf.Graph().as_default():
+    global_step = tf.train.get_or_create_global_step()
+    images, labels = cifar10.distorted_inputs()
+    logits = cifar10.inference(images)
+    loss = cifar10.loss(logits, labels)
+    train_op = cifar10.train(loss, global_step)
+    with tf.train.MonitoredTrainingSession() as session:
+      losses = [session.run([loss, train_op])[0] for _ in range(3)]
+      assert session.run(global_step) == 3
+  assert abs(losses[0] - 4.68) < 0.05 and np.isfinite(losses).all()
   with tf.Graph().as_default(), tf.Session() as session:
-    images = tf.constant(generator.normal(size=[3, 24, 24, 3]), tf.float32)
-    teacher = cifar10.constant_logits(images, weights)
-    assert not tf.global_variables() and not tf.get_collection('losses')
-    assert not tf.get_collection('histograms')
-    assert tf.gradients(teacher, images) == [None]
-    logits = cifar10.inference(images, 8)
-    cifar10.assign(session, {var: weights[var.op.name]
-                             for var in tf.trainable_variables()})
-    one, other = session.run([teacher, logits])
-  np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    images, labels = cifar10.inputs(eval_data=True)
+    hits = tf.nn.in_top_k(cifar10.inference(images), labels, 1)
+    session.run([tf.global_variables_initializer(),
+                 tf.local_variables_initializer()])
+    assert session.run(hits).shape == (16,)
 
 
-# Where the batch is known, conv2 rounds more coarsely, so that a unit close to a
-# kink (a ReLU's, a maximum's) may pass on its gradient or not.
+# Where the batch size is known, conv2 rounds more coarsely, so a unit close to
+# a kink (of a ReLU or a maximum) may pass its gradient on or not.
 @pytest.mark.parametrize('batch, tolerance', [(None, 1e-4), (5, 0.3)])
 @pytest.mark.parametrize('width', [16, 64])
 def test_network_and_gradients_equal_the_tutorials_operations(
     width, batch, tolerance):
-  """The whole network, written with TensorFlow's own operations."""
+  """The whole network in TensorFlow's own operations."""
   generator = np.random.default_rng(0)
   with tf.Graph().as_default(), tf.Session() as session:
     images = tf.placeholder(tf.float32, [batch, 24, 24, 3])
@@ -106,7 +135,7 @@ def test_network_and_gradients_equal_the_tutorials_operations(
     direction = tf.constant(generator.normal(size=[5, 10]), tf.float32)
     both = [[y] + tf.gradients(y, list(weights.values()), direction)
             for y in (logits, theirs)]
-    cifar10.assign(session, {   # Biases that matter.
+    checkpoint.assign(session, {   # Biases that matter.
         var: generator.normal(0, 0.05, var.shape.as_list())
         for var in weights.values()})
     both = session.run(both, {images: generator.normal(size=[5, 24, 24, 3])})
@@ -117,20 +146,23 @@ def test_network_and_gradients_equal_the_tutorials_operations(
 
 @pytest.mark.parametrize('precision, tolerance', [('float32', 1e-5),
                                                   ('bfloat16', 0.1)])
-def test_parts_of_a_batch_are_the_batch(precision, tolerance):
-  """Logits, loss and gradients, of a batch that does not split evenly."""
+def test_towers_are_the_batch(precision, tolerance):
+  """Logits, loss and gradients agree on a batch that does not split evenly."""
   generator = np.random.default_rng(0)
   x = generator.normal(size=[7, 24, 24, 3]).astype(np.float32)
   weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
              for name, shape in cifar10.weight_shapes(8).items()}
   found = []
-  for parts in (1, 2):
+  for towers in (1, 2):
     with tf.Graph().as_default(), tf.Session() as session:
-      logits = cifar10.inference(tf.constant(x), 8, precision, parts)
+      logits = cifar10.tower_inference(tf.constant(x), 8, precision, towers)
       loss = cifar10.loss(logits, tf.range(7))
       assert len(tf.trainable_variables()) == 10
       assert len(tf.get_collection('histograms')) == 10
-      cifar10.assign(session, {var: weights[var.op.name]
+      assert (precision == 'bfloat16') == any(
+          tensor.dtype == tf.bfloat16 for op in session.graph.get_operations()
+          for tensor in op.outputs)
+      checkpoint.assign(session, {var: weights[var.op.name]
                                for var in tf.trainable_variables()})
       found.append(session.run([logits, loss] + tf.gradients(
           loss, tf.trainable_variables())))
@@ -139,16 +171,15 @@ def test_parts_of_a_batch_are_the_batch(precision, tolerance):
             tolerance * np.linalg.norm(whole))
 
 
-@pytest.mark.parametrize('cores, gpu, batch_size, parts, threads', [
+@pytest.mark.parametrize('cores, gpu, batch_size, towers, threads', [
     (1, False, 128, 1, 1), (2, False, 128, 2, 1), (5, False, 128, 2, 2),
     (2, False, 1, 1, 2), (8, True, 128, 1, 8)])
-def test_parts_share_the_cores(monkeypatch, flags, cores, gpu, batch_size,
-                               parts, threads):
+def test_towers_share_the_cores(monkeypatch, cores, gpu, batch_size, towers,
+                                threads):
   monkeypatch.setattr(operations, 'cores', lambda: cores)
   monkeypatch.setattr(operations, 'on_gpu', lambda: gpu)
-  flags(batch_size=batch_size)
-  assert cifar10.batch_parts() == parts
-  config = cifar10.session_config(parts)
+  assert cifar10.towers(batch_size) == towers
+  config = cifar10.session_config(towers)
   assert config.intra_op_parallelism_threads == threads
 
 
@@ -180,7 +211,7 @@ def test_removing_the_last_filters_equals_zeroing_them():
   for width, values in ((24, full), (16, slim)):
     with tf.Graph().as_default(), tf.Session() as session:
       logits = cifar10.inference(tf.constant(images, tf.float32), width)
-      cifar10.assign(session, {var: values[var.op.name]
+      checkpoint.assign(session, {var: values[var.op.name]
                                for var in tf.trainable_variables()})
       results.append(session.run(logits))
   np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-6)
@@ -194,15 +225,27 @@ def test_averages_follow_the_updated_weights(momentum, name, rate):
   with tf.Graph().as_default(), tf.Session() as session:
     step = tf.train.get_or_create_global_step()
     weight = tf.get_variable(name, initializer=[4.0])
-    loss = tf.reduce_sum(tf.square(weight) / 2, name='total')
-    tf.add_to_collection('losses', loss)
-    train_op = cifar10.train(loss, step, 0.1, momentum, 0.9999, 3.0)
+    tf.add_to_collection('losses', tf.reduce_sum(tf.square(weight) / 2,
+                                                 name='term'))
+    loss = tf.add_n(tf.get_collection('losses'), name='total')
+    train_op = cifar10.train(loss, step, 0.1, cifar10.PUBLISHED._replace(
+        momentum=momentum, convolution_rate=3.0))
     average = [var for var in tf.global_variables()
-               if var.op.name == name + cifar10.AVERAGE][0]
+               if var.op.name == name + checkpoint.AVERAGE][0]
+    scalars = tf.summary.merge_all()
     session.run(tf.global_variables_initializer())
-    w, velocity, mean = 4.0, 0.0, 4.0
+    w, velocity, mean, mean_loss = 4.0, 0.0, 4.0, 0.0
     for number in range(1, 6):
-      session.run(train_op)
+      summary, _ = session.run([scalars, train_op])
+      shown = {value.tag: value.simple_value
+               for value in tf.Summary.FromString(summary).value}
+      assert shown['learning_rate'] == np.float32(0.1)
+      # Before the step; the average of the losses starts at 0.
+      mean_loss = 0.9 * mean_loss + 0.1 * w ** 2 / 2
+      for tag, value in (('losses_raw', w ** 2 / 2), ('losses', mean_loss)):
+        for which in ('/term', '/total'):
+          np.testing.assert_allclose(shown[tag + which], value, rtol=1e-5,
+                                     atol=1e-6)
       gradient = w
       velocity = momentum * velocity + gradient
       w -= rate * (gradient + momentum * velocity if momentum else gradient)
@@ -215,10 +258,12 @@ def test_averages_follow_the_updated_weights(momentum, name, rate):
 
 
 def test_learning_rates_by_hand():
+  schedules = {each.name: each for each in (
+      cifar10.PUBLISHED, cifar10.FAST, thinet_finetune.SCHEDULE)}
   def rate(name, step, last_step):
     with tf.Graph().as_default(), tf.Session() as session:
       return session.run(cifar10.learning_rate_at(
-          tf.constant(step, tf.int64), cifar10.SCHEDULES[name], 0.1, 390.625,
+          tf.constant(step, tf.int64), schedules[name], 0.1, 390.625,
           last_step))
   assert rate('published', 0, 50000) == np.float32(0.1)
   assert rate('published', 136717, 50000) == np.float32(0.1)
@@ -233,8 +278,25 @@ def test_learning_rates_by_hand():
                              rtol=1e-6)
 
 
+@pytest.mark.parametrize('step, rate', [(136717, 0.1), (136718, 0.01)])
+def test_without_a_rate_it_is_the_tutorials(step, rate):
+  """350 epochs of 50,000 images in batches of 128 are 136,718.75 steps."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    global_step = tf.train.get_or_create_global_step()
+    tf.add_to_collection('losses', tf.reduce_sum(tf.get_variable(
+        'local3/weights', initializer=[4.0]), name='term'))
+    cifar10.train(tf.add_n(tf.get_collection('losses'), name='total'),
+                  global_step)
+    scalars = tf.summary.merge_all()
+    session.run(tf.global_variables_initializer())
+    session.run(global_step.assign(step))
+    shown = {value.tag: value.simple_value for value in
+             tf.Summary.FromString(session.run(scalars)).value}
+  np.testing.assert_allclose(shown['learning_rate'], rate, rtol=1e-6)
+
+
 def test_bfloat16_is_float32_within_its_rounding():
-  """Variables stay float32; 8 bits, and pooling may pick another pixel."""
+  """Variables stay float32; with 8 bits, pooling may pick another pixel."""
   generator = np.random.default_rng(0)
   x = generator.normal(size=[16, 24, 24, 3]).astype(np.float32)
   results = {}
@@ -245,7 +307,7 @@ def test_bfloat16_is_float32_within_its_rounding():
       values = np.random.default_rng(1)
       for var in tf.trainable_variables():
         assert var.dtype.base_dtype == tf.float32
-      cifar10.assign(session, {
+      checkpoint.assign(session, {
           var: values.normal(0, 0.03, var.shape.as_list())
           for var in tf.trainable_variables()})
       loss = cifar10.loss(logits, tf.range(16) % 10)

@@ -1,10 +1,11 @@
-"""cifar10_input against NumPy, the operations it replaces, and hostile files."""
+"""cifar10_input against NumPy, TensorFlow's operations and hostile files."""
 import gzip
 import hashlib
 import io
 import os
 import tarfile
 
+import cifar10
 import cifar10_input
 import numpy as np
 import pytest
@@ -26,10 +27,11 @@ def evaluate(build):
 
 
 def records_of(data_dir, eval_data):
-  folder = os.path.join(data_dir, cifar10_input.FOLDER)
-  return np.concatenate([np.fromfile(path, np.uint8) for path in
-                         cifar10_input.data_files(folder, eval_data)]
-                        ).reshape(-1, 3073)
+  names = (['test_batch.bin'] if eval_data == 'test' else
+           ['data_batch_%d.bin' % number for number in (1, 2, 3, 4, 5)])
+  return np.concatenate([np.fromfile(os.path.join(
+      data_dir, 'cifar-10-batches-bin', name), np.uint8)
+                         for name in names]).reshape(-1, 3073)
 
 
 def folder_of(data_dir):
@@ -51,7 +53,8 @@ def test_verify_counts_and_hashes(data_dir):
 def test_verify_accepts_the_real_data():
   assert cifar10_input.verify(
       cifar10_input.data_files(REAL, 'train_eval'))[0] == 50000
-  assert cifar10_input.verify(cifar10_input.data_files(REAL, 'test'))[0] == 10000
+  assert cifar10_input.verify(
+      cifar10_input.data_files(REAL, 'test'))[0] == 10000
 
 
 @pytest.mark.parametrize('content, words', [
@@ -109,7 +112,7 @@ def good_members():
 
 @pytest.fixture
 def official(monkeypatch):
-  """Makes any archive the official one."""
+  """Makes the download take any archive for the official one."""
   def accept(url):
     content = open(url[len('file://'):], 'rb').read()
     monkeypatch.setattr(cifar10_input, 'ARCHIVE_BYTES', len(content))
@@ -167,8 +170,32 @@ def test_download_of_a_gzip_bomb_unpacks_nothing(tmp_path, monkeypatch):
   with gzip.open(bomb, 'wb') as target:
     for _ in range(200):
       target.write(bytes(2**20))
-  monkeypatch.setattr(tarfile, 'open', None)   # It does not come to that.
+  monkeypatch.setattr(tarfile, 'open', None)   # Nothing may open the archive.
   check_refused(tmp_path, 'file://%s' % bomb, 'expected 170052171')
+
+
+def test_download_expects_the_official_archive(tmp_path, official, monkeypatch):
+  """The address, size and digest of the archive, and its members' size."""
+  asked = []
+  def refuse(url, timeout):
+    asked.append(url)
+    raise OSError('no network')
+  with monkeypatch.context() as patch:
+    patch.setattr(cifar10_input.urllib.request, 'urlopen', refuse)
+    check_refused(tmp_path, cifar10.FLAGS['data_url'].default, 'no network')
+  assert asked == ['https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz']
+  path = tmp_path / 'a.tgz'
+  for size, words in [
+      (170052170, 'gave 170052170 bytes, expected 170052171'),
+      (170052171, 'expected c4a38c50a1bc5f3a1c5537f2155ab9d6'
+                  '8f9f25eb1ed8d9ddda3db29a59bca1dd')]:
+    with open(path, 'wb') as zeros:
+      zeros.truncate(size)
+    check_refused(tmp_path, 'file://%s' % path, words)
+  member_bytes = cifar10_input.ARCHIVE_MEMBER_BYTES
+  url = official(archive_of(path, good_members()))
+  monkeypatch.setattr(cifar10_input, 'ARCHIVE_MEMBER_BYTES', member_bytes)
+  check_refused(tmp_path, url, 'claims 3073 bytes, expected 30730000')
 
 
 def test_download_refuses_bad_members(tmp_path, official):
@@ -200,8 +227,9 @@ def test_training_set_is_one_uint8_local_variable(data_dir):
       folder_of(data_dir), 'train_eval')).value())
   records = records_of(data_dir, 'train_eval')
   assert np.array_equal(found[:, 0], records[:, 0])
-  assert np.array_equal(found[:, 1:].reshape(-1, 32, 32, 3),
-                        records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+  assert np.array_equal(
+      found[:, 1:].reshape(-1, 32, 32, 3),
+      records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
 
 
 def orders_of(examples, seed, epochs, stream='training'):
@@ -212,7 +240,7 @@ def orders_of(examples, seed, epochs, stream='training'):
 
 
 def together_again(one, two, batch):
-  """How many pairs of a batch of one order share a batch of the other."""
+  """Number of pairs that share a batch in both orders."""
   batches = np.empty(len(two), int)
   batches[two] = np.arange(len(two)) // batch
   again = batches[one[:len(one) // batch * batch]].reshape(-1, batch)
@@ -226,7 +254,7 @@ def position_correlation(one, two):
 
 
 def chi_square(one, bins=10):
-  """Of the images' places in the files against their places in the order."""
+  """Chi-square of the images' places in the files and in the order."""
   counts, _, _ = np.histogram2d(np.arange(len(one)), one, bins)
   return np.sum((counts - counts.mean()) ** 2) / counts.mean()
 
@@ -235,8 +263,8 @@ def chi_square(one, bins=10):
     (100, 10, 1000), (500, 50, 500), (1000, 128, 500), (5000, 128, 100),
     (50000, 128, 30)])
 def test_orders_are_as_random_as_numpys_permutations(examples, batch, drawn):
-  """Each statistic is within 5 standard deviations of that of permutations by
-  NumPy, and over all orders its mean is within 5 standard errors."""
+  """Each statistic is within 5 standard deviations of its mean over NumPy's
+  permutations, and its mean over all orders within 5 standard errors."""
   generator = np.random.default_rng(0)
   def statistics(pairs):
     return np.array([[together_again(one, two, batch),
@@ -261,7 +289,7 @@ def test_orders_are_as_random_as_numpys_permutations(examples, batch, drawn):
 
 
 def test_sequence_is_the_orders_one_after_the_other():
-  """Also over the end of an epoch, after a jump back, and epochs later."""
+  """Also across the end of an epoch, after a jump back, and epochs later."""
   orders = {epoch: order for epoch, order in enumerate(
       orders_of(500, 7, range(9)))}
   with tf.Graph().as_default(), tf.Session() as session:
@@ -301,7 +329,7 @@ def test_programs_draw_each_random_thing_under_a_name_of_its_own(
   monkeypatch.setattr(cifar10_input, 'random_bits', spy)
   flags(data_dir=data_dir, checkpoint_dir=trained, batch_size=50,
         output_dir=str(tmp_path / 'slim'), conv1_channels=6, num_images=200,
-        criterion='least_squares', reconstruction='network')
+        criterion='least_squares', reconstruction='network', seed=9)
   assert thinet_compress.compress() == 0
   compression = list(drawn)
   drawn.clear()
@@ -309,16 +337,14 @@ def test_programs_draw_each_random_thing_under_a_name_of_its_own(
         train_dir=str(tmp_path / 'tuned'))
   assert thinet_finetune.finetune() == 0
   assert not set(compression) & set(drawn)
-  # Twice: the orders of two epochs at a time; and the positions of conv2, which
-  # are the same in the original and in the slim network.
-  for uses in (compression, drawn):
+  for uses in (compression, drawn):   # The orders of two epochs at a time.
     assert {use for use in uses if uses.count(use) > 1} == {
-        use for use in uses if use.endswith(('/order', '/conv2 positions'))}
+        use for use in uses if use.endswith('/order')}
   assert len(set(compression)) == 7 and len(set(drawn)) == 4
 
 
 def test_compiled_for_a_gpu_the_same_numbers_are_drawn():
-  """XLA, which compiles for GPUs, makes the same of bits, but not of floats."""
+  """XLA, which compiles for GPUs, keeps the bits, but not the floats."""
   def build(step):
     return [cifar10_input.random_order(1000, 3, 'training', step),
             cifar10_input.distortion_draws(64, 3, 'training', step)]
@@ -343,8 +369,33 @@ def test_batch_is_a_function_of_seed_and_step(data_dir):
   assert not np.array_equal(batch(1, 4)[1], labels)
 
 
+def test_batch_is_cut_from_the_orders_and_distorted_by_its_draws(data_dir):
+  """Step 3 of 129 images ends in the next epoch; a stream of its own name."""
+  records = records_of(data_dir, 'train_eval')
+  indices = np.concatenate(orders_of(500, 4, [0, 1], 'other'))[387:516]
+  raw = records[indices, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+  expected = evaluate(lambda: cifar10_input.distort(
+      tf.constant(raw), cifar10_input.distortion_draws(129, 4, 'other', 3)))
+  images, labels = evaluate(lambda: cifar10_input.distorted_inputs(
+      folder_of(data_dir), 129, 4, tf.constant(3, tf.int64), 'other'))
+  assert np.array_equal(labels, records[indices, 0])
+  np.testing.assert_allclose(images, expected, atol=1e-5)
+
+
+def test_draws_are_24_bits_of_their_own_for_every_seed_stream_and_step():
+  uses = [(4, 'other', 3), (5, 'other', 3), (4, 'training', 3), (4, 'other', 2)]
+  drawn = np.array(evaluate(lambda: [
+      cifar10_input.distortion_draws(1000, *use) for use in uses]))
+  whole = drawn * 2.0**24
+  assert drawn.shape == (4, 5, 1000) and (whole == whole.astype(int)).all()
+  assert abs((whole % 2).mean() - 0.5) < 0.02
+  assert 0 <= drawn.min() < 0.001 and 0.999 < drawn.max() < 1
+  correlation = np.corrcoef(drawn.reshape(20, -1))
+  assert abs(correlation[np.triu_indices(20, 1)]).max() < 0.17
+
+
 def test_distortions_equal_the_tutorials_operations_image_by_image(data_dir):
-  """Each image through tf.image, with the numbers that the batch drew."""
+  """Each image goes through tf.image, with the numbers that the batch drew."""
   raw = records_of(data_dir, 'train_eval')[:16, 1:].reshape(
       -1, 3, 32, 32).transpose(0, 2, 3, 1)
   seed, step = 5, 11
@@ -365,8 +416,33 @@ def test_distortions_equal_the_tutorials_operations_image_by_image(data_dir):
   np.testing.assert_allclose(ours, theirs, atol=2e-4)
 
 
+@pytest.mark.parametrize('standardized', [False, True])
+def test_distortions_of_given_draws_in_numpy(monkeypatch, standardized):
+  """Offsets 0 to 8, brightness -63 to 63, contrast 0.2 to 1.8; also without the
+  standardization, which undoes the brightness."""
+  if not standardized:
+    monkeypatch.setattr(tf.image, 'per_image_standardization', tf.identity)
+  raw = np.random.default_rng(0).integers(0, 256, [3, 32, 32, 3], np.uint8)
+  last = np.nextafter(np.float32(1), np.float32(0))   # Draws stay below 1.
+  draws = np.array([[0.0, 0.5, last], [last, 0.25, 0.0], [0.5, 0.49, last],
+                    [0.0, 0.75, last], [last, 0.5, 0.0]], np.float32)
+  found = evaluate(lambda: cifar10_input.distort(tf.constant(raw),
+                                                 tf.constant(draws)))
+  for image, got, (row, column, mirrored, brightness, contrast) in zip(
+      raw, found, [(0, 8, False, -63.0, 1.8), (4, 2, True, 31.5, 1.0),
+                   (8, 0, False, 63.0, 0.2)]):
+    crop = image[row:row + 24, column:column + 24].astype(float)
+    crop = (crop[:, ::-1] if mirrored else crop) + brightness
+    mean = crop.mean((0, 1))
+    expected = (crop - mean) * contrast + mean
+    if standardized:
+      expected = (expected - expected.mean()) / expected.std()
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 if standardized
+                               else 1e-2)
+
+
 def test_crops_flips_and_contrast_have_the_tutorials_distribution():
-  """What was drawn is read off the pixels of one image distorted 4,500 times.
+  """The draws are read off the pixels of one image distorted 4,500 times.
 
   Standardization hides gain and offset, so each crop is matched with all 81
   windows and their mirror images by correlation; the contrast f then follows
@@ -421,6 +497,34 @@ def test_inputs_are_the_central_crops_and_the_last_batch_is_filled(
   crops = (crops - flat.mean(1)[:, None, None, None]) / np.maximum(
       flat.std(1), 1 / np.sqrt(1728))[:, None, None, None]
   np.testing.assert_allclose(images, crops.transpose(0, 2, 3, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize('old, new', [(True, 'test'), (False, 'train_eval')])
+def test_inputs_take_the_tutorials_booleans(data_dir, old, new):
+  one, other = (evaluate(lambda: cifar10_input.inputs(
+      eval_data, folder_of(data_dir), 64, tf.constant(0, tf.int64)))
+                for eval_data in (old, new))
+  assert np.array_equal(one[0], other[0])
+  assert np.array_equal(one[1], records_of(data_dir, new)[:64, 0])
+
+
+@pytest.mark.parametrize('eval_data', ['Test', 'train', None, 2])
+def test_inputs_of_something_else_are_refused(data_dir, eval_data):
+  with tf.Graph().as_default(), pytest.raises(ValueError, match="give 'test'"):
+    cifar10_input.inputs(eval_data, folder_of(data_dir), 64)
+
+
+def test_inputs_without_a_number_go_round(data_dir):
+  """Two batches hold the 100 test images."""
+  expected = records_of(data_dir, 'test')[:, 0]
+  with tf.Graph().as_default(), tf.Session() as session:
+    _, labels = cifar10_input.inputs(True, folder_of(data_dir), 64)
+    session.run(tf.local_variables_initializer())
+    found = [session.run(labels) for _ in range(4)]
+  for number, batch in enumerate(found):
+    wanted = expected[64 * (number % 2):64 * (number % 2) + 64]
+    assert np.array_equal(batch[:len(wanted)], wanted)
+    assert (batch[len(wanted):] == -1).all()
 
 
 def test_inputs_are_never_more_than_the_images(data_dir):

@@ -2,7 +2,7 @@
 import json
 import os
 
-from support import checkpoint
+from thinet import checkpoint
 import conftest
 import pytest
 from test_cifar10_train import assert_same, train
@@ -30,7 +30,7 @@ def test_training(tmp_path, data_dir, trained, largest_file):
 def test_earlier_checkpoints_are_kept(tmp_path, data_dir, trained):
   assert conftest.run(*train(tmp_path, data_dir, 20))[0] == 0
   full(train(tmp_path, data_dir), tmp_path, 10**6)
-  assert int(checkpoint.read_newest(str(tmp_path))[1]['global_step']) == 20
+  assert int(conftest.newest(tmp_path)[1]['global_step']) == 20
   assert conftest.run(*train(tmp_path, data_dir))[0] == 0
   assert_same(tmp_path, trained)
 

@@ -1,6 +1,6 @@
 """The rewritten operations against those they replace, and by brute force."""
 import numpy as np
-from support import operations
+from thinet import operations
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -55,7 +55,7 @@ def test_lrn_gradient_equals_finite_differences_in_float64(width):
 
 
 def convolutions(x, kernel, g):
-  """Value, gradient of x and of kernel: [by Winograd, by tf.nn.conv2d]."""
+  """Value and gradients by x and kernel: [by Winograd, by tf.nn.conv2d]."""
   with tf.Graph().as_default(), tf.Session() as session:
     x, kernel, g = tf.constant(x), tf.constant(kernel), tf.constant(g)
     both = [operations.winograd_convolution(x, kernel),

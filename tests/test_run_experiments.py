@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import cifar10_input
 import conftest
 import pytest
 
@@ -32,9 +33,9 @@ def wait_for(process, words):
 
 
 def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
-  """Two cells at a time: SIGTERM while both train, kill -9 to all processes in a
-  compression, SIGINT in fine-tuning, kill -9 in the report. Then the table is
-  that of a serial sweep which nothing disturbed, though both trainings were
+  """Two cells run at a time. SIGTERM comes while both train, kill -9 to all
+  processes in a compression, SIGINT in fine-tuning, kill -9 in the report. Then
+  the table is that of an undisturbed serial sweep, though both trainings were
   evaluated by hand when they had hardly begun."""
   out = tmp_path / 'a b;$(touch x)'
   shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
@@ -71,7 +72,7 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
                ('8', 'thinet', 'none', 'yes', '1'),
                ('8', 'thinet', 'scale', 'no', '1'),
                ('8', 'thinet', 'scale', 'yes', '1')]
-  assert '| 64 | ' in output and not glob.glob(str(tmp_path / 'x'))
+  assert ' 64 | scratch ' in output and not glob.glob(str(tmp_path / 'x'))
   undisturbed, _ = sweep(data_dir, tmp_path / 'serial').communicate()
   assert (tmp_path / 'serial' / 'table.csv').read_text() == (
       out / 'table.csv').read_text(), undisturbed
@@ -79,7 +80,7 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   output, _ = sweep(data_dir, out).communicate()
   assert [line.split()[2] for line in output.splitlines()
           if line.startswith('+ ')] == ['results/report.py']
-  # Other settings: its program says what of the folder will not do.
+  # With other settings the script itself says what differs in the folder.
   process = sweep(data_dir, out, PRECISION='bfloat16')
   output, _ = process.communicate()
   assert process.returncode == 1
@@ -91,8 +92,8 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
 
 @pytest.fixture
 def recorder(tmp_path):
-  """A stand-in for Python that writes down how it was called, and on which GPU;
-  it leaves eval.json where an evaluation would."""
+  """A stand-in for Python that records how it was called and on which GPU, and
+  leaves eval.json where an evaluation would."""
   path = tmp_path / 'python'
   path.write_text("""#!/usr/bin/env bash
 echo "${CUDA_VISIBLE_DEVICES:-none} $*" >> "$CALLS"
@@ -125,7 +126,8 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, recorder):
   # Parents first, and nothing is compressed before its parent is evaluated.
   names = [' '.join(call[1:]) for call in cells]
   for seed in '01':
-    parent = next(i for i, name in enumerate(names) if 'cifar10_eval' in name and
+    parent = next(i for i, name in enumerate(names)
+                  if 'cifar10_eval' in name and
                   name.endswith('seed%s/scratch_64' % seed))
     assert all(i > parent for i, name in enumerate(names)
                if 'thinet_compress' in name and '--seed=' + seed in name)
@@ -140,7 +142,7 @@ def test_a_failing_cell_ends_the_sweep_with_its_code(tmp_path, recorder):
 
 
 def test_slurm_jobs_wait_for_their_seeds_parent(tmp_path, recorder):
-  """What is asked of sbatch; tests/slurm/ runs a real one."""
+  """The calls of sbatch; tests/slurm/ runs a real one."""
   (tmp_path / 'sbatch').write_text("""#!/usr/bin/env bash
 count=$(wc -l < "$OUT.jobs" 2> /dev/null || echo 0)
 printf '%s\\t' "$@" >> "$OUT.jobs"; echo >> "$OUT.jobs"
@@ -178,16 +180,19 @@ def test_usage():
 
 @pytest.mark.parametrize('name, value, word', [
     ('JOBS', '0', '0'), ('JOBS', '-1', '-1'), ('JOBS', 'two', 'two'),
-    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', '64,8', '64,8'),
+    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'),
+    ('WIDTHS', '64,8', '64,8'),
     ('SEEDS', '0 1.5', '1.5'), ('SEEDS', '-1', '-1'),
     ('FINETUNE_EPOCHS', '0', '0'), ('FINETUNE_EPOCHS', 'ten', 'ten'),
-    ('MODES', 'thinet_none thinet_al', 'thinet_al'), ('MODES', 'thinet', 'thinet'),
+    ('MODES', 'thinet_none thinet_al', 'thinet_al'),
+    ('MODES', 'thinet', 'thinet'),
     ('CONTROLS', 'l2_full', 'l2_full')])
 def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   process = sweep('data', tmp_path / 'out', **{name: value})
   output, _ = process.communicate()
   assert process.returncode == 2 and not (tmp_path / 'out').exists()
-  assert output.startswith('run_experiments.sh: %s has %s; give ' % (name, word))
+  assert output.startswith(
+      'run_experiments.sh: %s has %s; give ' % (name, word))
   assert len(output.splitlines()) == 1
 
 
@@ -198,3 +203,9 @@ def test_good_settings_are_taken(tmp_path, recorder, settings):
   process = sweep('data', tmp_path / 'out', **recorder(**settings))
   output, _ = process.communicate()
   assert process.returncode == 0, output
+
+
+def test_a_finished_folder_says_which_random_streams_made_it():
+  """The shell's number is that of the programs."""
+  with open(os.path.join(conftest.ROOT, 'run_experiments.sh')) as source:
+    assert 'RANDOM_STREAMS=%d ' % cifar10_input.RANDOM_STREAMS in source.read()

@@ -1,4 +1,4 @@
-"""What TensorBoard shows, asked of a real TensorBoard."""
+"""What a real TensorBoard shows."""
 import json
 import os
 import shutil
@@ -10,13 +10,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from support import checkpoint
+from thinet import checkpoint
 import cifar10
 import cifar10_eval
 import conftest
 import numpy as np
 import pytest
-from support import summaries
+from thinet import summaries
 import thinet_compress
 import thinet_finetune
 import tensorflow.compat.v1 as tf
@@ -61,7 +61,8 @@ def ask(sweep):
     request = urllib.request.Request(
         'http://127.0.0.1:%d/data/%s?%s' % (port, path,
                                             urllib.parse.urlencode(query)),
-        post and json.dumps(post).encode(), {'Content-Type': 'application/json'})
+        post and json.dumps(post).encode(),
+        {'Content-Type': 'application/json'})
     with urllib.request.urlopen(request, timeout=60) as reply:
       content = reply.read()
       return content if content[:4] == b'\x89PNG' else json.loads(content)
@@ -146,20 +147,47 @@ def test_a_compression_shows_objective_scales_filters_and_command(ask, sweep):
                  tag='conv1_filters/image/0')
   picture = ask('plugin/images/individualImage',
                 **dict(urllib.parse.parse_qsl(image['query'])))
-  kernel = checkpoint.read_newest(str(sweep / 'scratch'))[1][
-      'conv1/weights' + cifar10.AVERAGE]
+  kernel = conftest.newest(str(sweep / 'scratch'))[1][
+      'conv1/weights' + checkpoint.AVERAGE]
   with tf.Session(graph=tf.Graph()) as session:
     with session.graph.as_default():
       shown = session.run(tf.image.decode_png(picture))
   assert np.array_equal(shown, summaries.filters(kernel, report['kept']))
   (text,) = ask('plugin/text/text', run='slim', tag='command')
-  assert '<code>' in text['text'] and os.path.basename(sys.argv[0]) in text['text']
+  assert '<code>' in text['text']
+  assert os.path.basename(sys.argv[0]) in text['text']
+
+
+def test_curves_of_a_batch_in_numpy():
+  logits = np.random.default_rng(0).normal(size=[20, 10]).astype(np.float32)
+  labels = np.arange(20) % 10
+  with tf.Graph().as_default(), tf.Session() as session:
+    summaries.add_curves(12, tf.constant(logits), tf.constant(labels))
+    found = tf.Summary.FromString(session.run(tf.summary.merge_all())).value
+  probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+  assert {value.tag: pytest.approx(value.simple_value, rel=1e-5)
+          for value in found} == {
+              'conv1_12/cross_entropy': -np.log(
+                  probabilities[range(20), labels]).mean(),
+              'conv1_12/batch_precision_1': (
+                  logits.argmax(1) == labels).mean()}
+
+
+def test_the_objective_goes_by_the_number_of_removed_channels():
+  kernel = np.random.default_rng(0).normal(size=[5, 5, 3, 3])
+  (_, first), *points = summaries.compression(np.float32(kernel), [0, 2],
+                                              [0.0, 0.25, 0.5, 1.0], None)
+  assert first == 0
+  assert [(summary.value[0].tag, summary.value[0].simple_value, step)
+          for summary, step in points] == [
+              ('objective', 0.0, 0), ('objective', 0.25, 1),
+              ('objective', 0.5, 2), ('objective', 1.0, 3)]
 
 
 def test_removed_filters_are_dimmed_toward_white():
   kernel = np.zeros([5, 5, 3, 9], np.float32)
-  kernel[0, 0, 0] = -1   # Every filter: red low at one corner, high at another.
-  kernel[4, 4, 0] = 3
+  kernel[0, 0, 0] = -1   # Every filter: red low in a corner, high elsewhere.
+  kernel[4, 3, 0] = 3
   picture = summaries.filters(kernel, [1, 8])
   assert picture.shape == (2 * 34, 8 * 34, 3)
   def pixel(channel, row, column):   # Two pixels of border, six a weight.
@@ -167,8 +195,8 @@ def test_removed_filters_are_dimmed_toward_white():
                    channel % 8 * 34 + 2 + 6 * column + 3].tolist()
   for kept in (1, 8):
     assert pixel(kept, 0, 0) == [0, 64, 64]
-    assert pixel(kept, 4, 4) == [255, 64, 64]
+    assert pixel(kept, 4, 3) == [255, 64, 64]
   assert pixel(0, 0, 0) == [204, 217, 217]     # 255 - 0.2 (255 - value).
-  assert pixel(0, 4, 4) == [255, 217, 217]
+  assert pixel(0, 4, 3) == [255, 217, 217]
   assert (picture[34:, 34:] == 255).all()      # No filter there.
   assert (picture[:2] == 255).all()

@@ -1,15 +1,15 @@
 """Fine-tuning starts from the slim network's averages and learns."""
 import json
 
-from support import checkpoint
+from thinet import checkpoint
 import cifar10
 import cifar10_eval
+import cifar10_train
 import conftest
 import numpy as np
 import pytest
 import thinet_compress
 import thinet_finetune
-from cifar10_input import UserError
 from test_cifar10_train import assert_same
 
 
@@ -25,34 +25,59 @@ def slim(tmp_path, flags, data_dir, trained):
 def test_with_rate_0_nothing_but_weight_averages_remain(tmp_path, flags, slim):
   flags(train_dir=str(tmp_path / 'tuned'), max_steps=3, learning_rate=0.0)
   assert thinet_finetune.finetune() == 0
-  _, before, _ = checkpoint.read_newest(slim)
-  _, after, settings = checkpoint.read_newest(str(tmp_path / 'tuned'))
+  _, before, _ = conftest.newest(slim)
+  _, after, settings = conftest.newest(str(tmp_path / 'tuned'))
   for name in cifar10.weight_shapes(4):
-    start = before[name + cifar10.AVERAGE]
+    start = before[name + checkpoint.AVERAGE]
     assert np.array_equal(after[name], start)
-    np.testing.assert_allclose(after[name + cifar10.AVERAGE], start, rtol=1e-5,
-                               atol=1e-8)
+    np.testing.assert_allclose(after[name + checkpoint.AVERAGE], start,
+                               rtol=1e-5, atol=1e-8)
   assert (settings['criterion'], settings['reconstruction'],
           settings['fine_tuned']) == ('thinet', 'none', True)
   assert settings['parent']['parent_step'] == 30
 
 
+def test_training_is_given_the_averages(tmp_path, flags, monkeypatch):
+  """The arrays to start from, in weights and averages."""
+  generator = np.random.default_rng(0)
+  arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
+            for suffix in ('', checkpoint.AVERAGE)
+            for name, shape in cifar10.weight_shapes(3).items()}
+  checkpoint.save(str(tmp_path), arrays, {'criterion': 'l1',
+                                          'conv1_channels': 3})
+  asked = []
+  monkeypatch.setattr(cifar10_train, 'train',
+                      lambda *given, **made: asked.append((given, made)))
+  monkeypatch.setattr(thinet_finetune, 'preconditioners',
+                      lambda weights: weights)
+  flags(checkpoint_dir=str(tmp_path))
+  thinet_finetune.finetune()
+  ((schedule, width, stream, initial, preconditioners), made), = asked
+  assert (schedule.name, width, stream) == ('finetune', 3, 'finetuning')
+  assert made == {'parent': {'criterion': 'l1', 'conv1_channels': 3},
+                  'criterion': 'l1', 'fine_tuned': True}
+  assert initial.keys() == arrays.keys()
+  for name, value in preconditioners().items():
+    average = arrays[name + checkpoint.AVERAGE]
+    for given in (value, initial[name], initial[name + checkpoint.AVERAGE]):
+      assert np.array_equal(given, average)
+
+
 def one_step(slim, folder, flags, monkeypatch, **changed):
-  """name -> what one step adds to the weights, by the schedule so changed."""
-  monkeypatch.setitem(cifar10.SCHEDULES, 'finetune', cifar10.SCHEDULES[
-      'finetune']._replace(**changed))
+  """name -> what a step by the changed schedule adds to the weights."""
+  monkeypatch.setattr(thinet_finetune, 'SCHEDULE',
+                      thinet_finetune.SCHEDULE._replace(**changed))
   flags(train_dir=str(folder), max_steps=1, learning_rate=3.5)
   assert thinet_finetune.finetune() == 0
-  _, before, _ = checkpoint.read_newest(slim)
-  _, after, _ = checkpoint.read_newest(str(folder))
-  return {name: after[name] - before[name + cifar10.AVERAGE]
+  _, before, _ = conftest.newest(slim)
+  _, after, _ = conftest.newest(folder)
+  return {name: after[name] - before[name + checkpoint.AVERAGE]
           for name in cifar10.weight_shapes(4)}
 
 
 def test_convolutions_learn_faster_by_the_schedules_factor(
     tmp_path, flags, slim, monkeypatch):
-  """After one step from the same weights, in a run with the factor and one
-  without."""
+  """One step from the same weights, with the factor and without."""
   moved = [one_step(slim, tmp_path / ('times%g' % factor), flags, monkeypatch,
                     convolution_rate=factor) for factor in (1.0, 12.0)]
   for name, change in moved[0].items():
@@ -63,13 +88,13 @@ def test_convolutions_learn_faster_by_the_schedules_factor(
 
 
 def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
-  _, before, _ = checkpoint.read_newest(slim)
+  _, before, _ = conftest.newest(slim)
   code, _, _ = conftest.run(
       'thinet_finetune.py', '--data_dir=' + data_dir, '--batch_size=50',
       '--checkpoint_dir=' + slim, '--train_dir=%s' % (tmp_path / 'tuned'),
       '--epochs=25')
   assert code == 0
-  _, after, _ = checkpoint.read_newest(str(tmp_path / 'tuned'))
+  _, after, _ = conftest.newest(str(tmp_path / 'tuned'))
   assert after['global_step'] == 250
   top1 = [cifar10_eval.eval_once(arrays, 500, 'train_eval', 'averaged')[0]
           for arrays in (before, after)]
@@ -82,7 +107,7 @@ def test_it_learns_and_the_result_is_marked(tmp_path, data_dir, slim, trained):
 
 
 def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, slim):
-  """kill -9 when step 20 is logged; what preconditions is then made again."""
+  """kill -9 when step 20 is logged; the preconditioners are then made again."""
   def command(folder):
     return ('thinet_finetune.py', '--data_dir=' + data_dir, '--batch_size=50',
             '--checkpoint_dir=' + slim, '--train_dir=%s' % folder,
@@ -98,34 +123,6 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, slim):
   assert_same(tmp_path / 'killed', tmp_path / 'never')
 
 
-def probabilities(arrays):
-  """float64 [500, 10]: softmax of the network's logits, in NumPy."""
-  powers = np.exp(np.float64(conftest.outputs(arrays, 'logits:0')))
-  return powers / powers.sum(1, keepdims=True)
-
-
-def test_distillation_comes_closer_to_the_teacher(tmp_path, flags, slim,
-                                                  trained):
-  results = {}
-  for name, teacher in (('plain', None), ('distilled', trained)):
-    flags(train_dir=str(tmp_path / name), distill=teacher, max_steps=60,
-          learning_rate=0.05, batch_size=50)
-    assert thinet_finetune.finetune() == 0
-    _, results[name], settings = checkpoint.read_newest(str(tmp_path / name))
-    assert ('teacher' in settings) == bool(teacher)
-  assert settings['teacher']['conv1_channels'] == 12
-  assert settings['teacher']['step'] == 30
-  assert results['plain'].keys() == results['distilled'].keys()
-  wanted = probabilities(checkpoint.read_newest(trained)[1])
-  plain, distilled = (
-      -(wanted * np.log(probabilities(results[name]) / wanted)).sum(1).mean()
-      for name in ('plain', 'distilled'))
-  assert 0 <= distilled < 0.5 * plain
-  flags(distill=None)
-  with pytest.raises(UserError, match='was made with teacher'):
-    thinet_finetune.finetune()
-
-
 def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
   tuned = str(tmp_path / 'tuned')
   code, _, errors = conftest.run(
@@ -135,5 +132,5 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
   assert code == 1 and ('not finite' in errors or 'Loss is' in errors)
   assert 'Traceback' not in errors
   for path in checkpoint.finished(tuned):
-    arrays, _ = checkpoint.read(path)
+    arrays, _ = checkpoint.read(path, cifar10.shapes_like)
     assert all(np.isfinite(value).all() for value in arrays.values())

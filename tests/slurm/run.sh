@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Proves the sweep on a real Slurm, on this machine alone; run it as root.
+# Tests the sweep on a real Slurm, on this machine alone; run it as root.
 #
 #   apt-get install -y slurmctld slurmd slurm-client munge
 #   tests/slurm/run.sh /tmp/slurm
@@ -46,7 +46,7 @@ trap 'scancel --quiet --user=root || true
       pkill -F "$folder/slurmctld.pid" || true' EXIT
 slurmctld -c && slurmd -c
 
-# waited SECONDS COMMAND...: until the command succeeds.
+# waited SECONDS COMMAND...: repeats the command until it succeeds.
 waited() {
   local left=$1
   until "${@:2}" > /dev/null; do
@@ -71,7 +71,6 @@ squeue -r -o '%i %j %T %r %E'
 waited 300 two_run
 echo 'two tasks at a time:'; squeue -r -t running -o '%i %j %T'
 
-
 waited 300 training 8
 task=$(squeue -h -r -t running -o '%i %j' | sed -n 's/_8 scratch-0$/_8/p')
 scontrol requeue "$task" && echo "requeued $task"
@@ -81,7 +80,7 @@ waited 900 queue_is_empty
 grep -h 'Continuing' "$folder/scratch-0_8.log"
 [[ ! -f $OUT/seed0/scratch_16/eval.json ]]
 
-submit   # The same command again does what the killed task has left.
+submit   # The same command again does what the killed task left undone.
 waited 900 queue_is_empty
 
 OUT=$folder/serial ./run_experiments.sh > "$folder/serial.log" 2>&1

@@ -1,0 +1,913 @@
+"""Spoils one line of the programs at a time and sees that a test notices.
+
+  python tests/mutations.py                  all of them
+  python tests/mutations.py lrn algebra.py   those that mention one of these
+
+Works on copies of the tree, in a temporary folder. First the tests named below
+must pass on the programs as they are. Then each mutation must make its test
+fail, by an assertion or exception in the test itself: a mutant that does not
+compile, or that breaks a fixture or the collection, is not caught. What was not
+caught is listed at the end, and the exit code is 1.
+
+All 336, two at a time, took 697 s on two cores that were busy elsewhere, too
+(Intel Xeon Processor, 2026-11-27). None survived.
+"""
+import collections
+import concurrent.futures
+import multiprocessing
+import os
+import queue
+import re
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+JOBS = 2         # Mutations at a time, each in a copy of the tree of its own.
+SECONDS = 600    # After which a test is ended; it has caught nothing.
+
+# Each test run is forked from a process that has none of our modules but has
+# imported TensorFlow, with cifar10_input's settings: that spares seconds.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
+PROCESSES = multiprocessing.get_context('forkserver')
+PROCESSES.set_forkserver_preload([
+    'pytest', 'tensorflow.compat.v1', 'tensorboard.plugins.hparams.summary_v2',
+    'tensorboard.backend.event_processing.event_accumulator', 'absl.testing',
+    'matplotlib.pyplot', 'scipy.stats'])
+
+Mutation = collections.namedtuple('Mutation', 'file original replacement test')
+
+# By file: by test, of whose cases at least one must fail: pairs of the original
+# text, which is in the file exactly once, and its replacement.
+MUTATIONS = {
+    'cifar10_input.py': {
+        'test_cifar10_input.py::test_verify_names_file_and_fault': [
+            ('labels.max() >= NUM_CLASSES', 'labels.max() > NUM_CLASSES'),
+        ],
+        'test_cifar10_input.py::test_download_expects_the_official_archive': [
+            ('kriz/cifar-10-binary', 'kriz/cifar-100-binary'),
+            ('ARCHIVE_BYTES = 170052171', 'ARCHIVE_BYTES = 170052170'),
+            ("'c4a38c50a1bc5f3a", "'c4a38c50a1bc5f3b"),
+            ('BYTES = 10000 * RECORD_BYTES', 'BYTES = 10000 * 3072'),
+        ],
+        'test_cifar10_input.py::test_download_refuses_other_bytes': [
+            ('if size != ARCHIVE_BYTES:', 'if size < ARCHIVE_BYTES:'),
+            ('if digest != ARCHIVE_SHA256:', 'if False:'),
+        ],
+        'test_cifar10_input.py::test_every_use_seed_and_number_has_bits_of_its_'
+        'own': [
+            # One stream for two uses.
+            ('np.array([seed, zlib.crc32(use.encode())]',
+             'np.array([seed, 0]'),
+            ('np.array([seed, zlib', 'np.array([0, zlib'),
+            ('tf.cast(number, tf.int32)', 'tf.zeros([], tf.int32)'),
+            ('minval=None, maxval=None', 'minval=0, maxval=2**31 - 1'),
+        ],
+        'test_cifar10_input.py::test_orders_are_as_random_as_numpys_'
+        'permutations[100-10-1000]': [
+            ("random_bits([examples], seed, stream + '/order', epoch)",
+             "random_bits([examples], 0, stream + '/order', epoch)"),
+            ("stream + '/order', epoch", "stream + '/order', 0"),
+            ("stream + '/order', epoch", "'/order', epoch"),
+        ],
+        'test_cifar10_input.py::test_sequence_is_the_orders_one_after_the_'
+        'other': [
+            # The order of the next epoch is not made.
+            ('for number in (epoch, epoch + 1)',
+             'for number in (epoch, epoch)'),
+            ('epoch = positions[0] // examples',
+             'epoch = positions[-1] // examples'),
+            ('positions - epoch * examples', 'positions % examples'),
+            ('tf.equal(kept, epoch)', 'tf.greater_equal(kept, epoch)'),
+            ('kept.assign(epoch)', 'kept.assign(epoch + 1)'),
+            ('random_order(examples, seed, stream, number)',
+             'random_order(examples, 0, stream, number)'),
+        ],
+        'test_cifar10_input.py::test_draws_are_24_bits_of_their_own_for_every_'
+        'seed_stream_and_step': [
+            ('bits, 2**24 - 1), tf.float32) * 2.0**-24',
+             'bits, 2**23 - 1), tf.float32) * 2.0**-23'),
+            ('bits, 2**24 - 1)', 'bits, 2**23 - 1)'),
+            ("random_bits([5, count], seed, stream + '/distortions', step)",
+             "random_bits([5, count], 0, stream + '/distortions', step)"),
+            ("stream + '/distortions', step", "stream + '/distortions', 0"),
+            ("stream + '/distortions', step", "'/distortions', step"),
+            ('random_bits([5, count], seed', 'random_bits([1, count], seed'),
+        ],
+        'test_cifar10_input.py::test_programs_draw_each_random_thing_under_a_'
+        'name_of_its_own': [
+            ("stream + '/distortions'", "stream + '/order'"),
+        ],
+        'test_cifar10_input.py::test_batch_is_cut_from_the_orders_and_distorted'
+        '_by_its_draws': [
+            ('step * batch_size + tf.range(batch_size',
+             'step + tf.range(batch_size'),
+            ('records.shape[0].value, seed, stream)',
+             'records.shape[0].value, 0, stream)'),
+            ('records.shape[0].value, seed, stream)',
+             "records.shape[0].value, seed, 'training')"),
+            ('distortion_draws(batch_size, seed, stream, step)',
+             'distortion_draws(batch_size, 0, stream, step)'),
+            ('distortion_draws(batch_size, seed, stream, step)',
+             "distortion_draws(batch_size, seed, 'training', step)"),
+            ('distortion_draws(batch_size, seed, stream, step)',
+             'distortion_draws(batch_size, seed, stream, 0)'),
+            ("data_files(data_dir, 'train_eval')",
+             "data_files(data_dir, 'test')"),
+        ],
+        'test_cifar10_input.py::test_batch_is_a_function_of_seed_and_step': [
+            ('draws[:, start:end]', 'draws[:, :end - start]'),
+            ('indices[start:end]', 'indices[:end - start]'),
+        ],
+        'test_cifar10_input.py::test_distortions_of_given_draws_in_numpy': [
+            ('MAX_BRIGHTNESS_DELTA = 63', 'MAX_BRIGHTNESS_DELTA = 64'),
+            ('CONTRAST_RANGE = (0.2, 1.8)', 'CONTRAST_RANGE = (0.2, 1.2)'),
+            ('(RECORD_SIDE - size + 1)', '(RECORD_SIDE - size)'),
+            ('rows = offsets[0]', 'rows = offsets[1]'),
+            ('flip = (draws[2] < 0.5)', 'flip = (draws[2] > 0.5)'),
+            ('tf.reverse(columns, [1])', 'tf.reverse(columns, [0])'),
+            ('((2 * draws[3] - 1) *', '(draws[3] *'),
+            ('(high - low) * draws[4]', 'high * draws[4]'),
+            ('(1 - contrast) + brightness,', '(1 - contrast) - brightness,'),
+            # Contrast around 0 in place of the mean.
+            ('tf.matmul(means * (1 - contrast) +', 'tf.matmul(means * 0 +'),
+            # The contrast first.
+            ('(1 - contrast) + brightness,',
+             '(1 - contrast) + brightness * contrast,'),
+            ('tf.image.per_image_standardization(\n      tf.reshape(crops',
+             'tf.identity(\n      tf.reshape(crops'),
+        ],
+        'test_cifar10_input.py::test_inputs_are_the_central_crops_and_the_last'
+        '_batch_is_filled': [
+            ('IMAGE_SIZE = 24 ', 'IMAGE_SIZE = 28 '),
+            ("if eval_data in ('test', True) else", 'if eval_data else'),
+            # The pixels of a record channel by channel, not the other way.
+            ('part[:, 1:], [size, 3, -1])', 'part[:, 1:], [size, -1, 3])'),
+            ('tf.cast(batch[:, 0]', 'tf.cast(batch[:, 1]'),
+            ('low = (RECORD_SIDE - IMAGE_SIZE) // 2', 'low = 0'),
+            ('tf.image.per_image_standardization(tf.cast(crops, tf.float32))',
+             'tf.cast(crops, tf.float32)'),
+            ('tf.where(indices < examples', 'tf.where(indices <= examples'),
+        ],
+        'test_cifar10_input.py::test_inputs_take_the_tutorials_booleans': [
+            ("if eval_data in ('test', True) else",
+             "if eval_data == 'test' else"),
+            ("if eval_data in ('test', True) else",
+             "if eval_data in ('test', False) else"),
+            ("in ('test', 'train_eval', True, False)",
+             "in ('test', 'train_eval')"),
+        ],
+        'test_cifar10_input.py::test_inputs_without_a_number_go_round': [
+            ('(runs.assign_add(1) - 1)', 'runs.assign_add(1)'),
+            ('% -(-examples // batch_size)', '% (examples // batch_size)'),
+        ],
+        'test_cifar10_input.py::test_inputs_of_something_else_are_refused': [
+            ("if eval_data not in ('test', 'train_eval', True, False):",
+             'if False:'),
+        ],
+        'test_cifar10_input.py::test_inputs_are_never_more_than_the_images': [
+            ('batch_size = min(batch_size, examples)', 'pass'),
+        ],
+    },
+    'cifar10.py': {
+        'test_cifar10.py::test_a_batch_has_128_images': [
+            ("'batch_size', 128", "'batch_size', 100"),
+        ],
+        'test_cifar10.py::test_parameters_and_multiply_adds': [
+            ("'conv1': 24 * 24", "'conv1': 32 * 32"),
+            ("'conv2': 12 * 12", "'conv2': 24 * 24"),
+            ("('local3', [2304, 384])", "('local3', [2304, 192])"),
+        ],
+        'test_cifar10.py::test_initial_weights_and_their_decay_are_the_'
+        'tutorials': [
+            ('[5, 5, 3, conv1_channels], stddev=5e-2',
+             '[5, 5, 3, conv1_channels], stddev=0.1'),
+            ('[5, 5, conv1_channels, 64], stddev=5e-2',
+             '[5, 5, conv1_channels, 64], stddev=0.04'),
+            ('value, 384], stddev=0.04', 'value, 384], stddev=0.05'),
+            ('stddev=1 / 192.0', 'stddev=1 / 384.0'),
+            ('[conv1_channels], tf.constant_initializer(0.0)',
+             '[conv1_channels], tf.constant_initializer(0.1)'),
+            ('[64], tf.constant_initializer(0.1)',
+             '[64], tf.constant_initializer(0.0)'),
+            ('[384], tf.constant_initializer(0.1)',
+             '[384], tf.constant_initializer(0.0)'),
+            ('[192], tf.constant_initializer(0.1)',
+             '[192], tf.constant_initializer(0.0)'),
+            ('tf.truncated_normal_initializer', 'tf.random_normal_initializer'),
+            # The same random numbers for every layer.
+            ('seed=zlib.crc32(full_name.encode()) % 2**31', 'seed=1'),
+            ('WEIGHT_DECAY = 0.004', 'WEIGHT_DECAY = 0.002'),
+            ('[384, 192], stddev=0.04, wd=WEIGHT_DECAY',
+             '[384, 192], stddev=0.04, wd=0.0'),
+            ('stddev=1 / 192.0, wd=0.0', 'stddev=1 / 192.0, wd=WEIGHT_DECAY'),
+            ('tf.multiply(tf.nn.l2_loss(var), wd',
+             'tf.multiply(tf.reduce_sum(var * var), wd'),
+        ],
+        'test_cifar10.py::test_cross_entropy_and_its_gradient_in_numpy': [
+            ('tf.reduce_mean(tf.nn.softmax', 'tf.reduce_sum(tf.nn.softmax'),
+            ('1 - label_smoothing + spread,', '1 - label_smoothing,'),
+            ('label_smoothing / NUM_CLASSES',
+             'label_smoothing / (NUM_CLASSES - 1)'),
+        ],
+        'test_cifar10.py::test_network_and_gradients_equal_the_tutorials_'
+        'operations[16-None-0.0001]': [
+            ('max_pool2d(conv1, 3, 2,', 'max_pool2d(conv1, 2, 2,'),
+            ('tf.nn.max_pool2d(norm2', 'tf.nn.avg_pool2d(norm2'),
+            ('tf.identity(operations.local_response_normalization(pool1)',
+             'tf.identity((pool1)'),
+            # Pooling first, as behind conv1.
+            ("tf.nn.max_pool2d(norm2, 3, 2, 'SAME', name='pool2')",
+             'operations.local_response_normalization(\n'
+             "      tf.nn.max_pool2d(conv2, 3, 2, 'SAME'))"),
+            ('local4 = tf.nn.relu(', 'local4 = tf.identity('),
+        ],
+        'test_cifar10.py::test_bfloat16_is_float32_within_its_rounding': [
+            ('dtype = tf.as_dtype(precision)', 'dtype = tf.float32'),
+        ],
+        'test_cifar10.py::test_towers_are_the_batch': [
+            # The weight decay counted once a tower.
+            ('if wd and not tf.get_variable_scope().reuse:', 'if wd:'),
+            ('if tf.get_variable_scope().reuse:', 'if False:'),
+            ('n * (i + 1) // number - n * i // number', 'n // number'),
+            ('tf.concat(logits, 0)', 'tf.concat(logits[::-1], 0)'),
+            ('inference(part, conv1_channels, precision)',
+             'inference(part, conv1_channels)'),
+        ],
+        'test_cifar10.py::test_towers_share_the_cores': [
+            ('operations.cores() < 2', 'operations.cores() < 3'),
+            ('operations.on_gpu() or', ''),
+            ('or batch_size < 2', ''),
+            ('operations.cores() // number', 'operations.cores()'),
+        ],
+        'test_cifar10.py::test_averages_follow_the_updated_weights': [
+            ('LOSS_AVERAGE_DECAY = 0.9', 'LOSS_AVERAGE_DECAY = 0.99'),
+            ('averages.average(each))', 'each)'),
+            ('use_nesterov=True', 'use_nesterov=False'),
+            ('MovingAverage(schedule.average_decay,\n' + 47 * ' ' +
+             'next_step)',
+             'MovingAverage(schedule.average_decay,\n' + 47 * ' ' +
+             'global_step)'),
+            ('MovingAverage(schedule.average_decay,\n' + 47 * ' ' +
+             'next_step)', 'MovingAverage(schedule.average_decay)'),
+            ("name.startswith('conv')", "name.startswith('conv1')"),
+            # The averages before the weights.
+            ('step = optimizer.apply_gradients([(gradient, var)])\n'
+             '    with tf.control_dependencies([step]):\n',
+             'updates.append(averages.apply([var]))\n'
+             '    with tf.control_dependencies(updates[-1:]):\n'
+             '      updates.append(optimizer.apply_gradients('
+             '[(gradient, var)]))\n'
+             '    if False:\n'),
+        ],
+        'test_cifar10.py::test_learning_rates_by_hand': [
+            ('DECAY_FACTOR = 0.1', 'DECAY_FACTOR = 0.5'),
+            ('staircase=True', 'staircase=False'),
+            ('WARMUP = 0.05', 'WARMUP = 0.1'),
+            ('tf.minimum((step + 1) /', 'tf.minimum(step /'),
+            ('(last_step - warmup))', 'last_step)'),
+            ('max(warmup, schedule.warmup_steps)', 'warmup'),
+        ],
+        'test_cifar10.py::test_without_a_rate_it_is_the_tutorials': [
+            ('EPOCH_FOR_TRAIN / FLAGS.batch_size, None',
+             'EPOCH_FOR_EVAL / FLAGS.batch_size, None'),
+            ('global_step, PUBLISHED, INITIAL_LEARNING_RATE',
+             'global_step, PUBLISHED, 0.01'),
+        ],
+        'test_cifar10_train.py::test_the_published_rate_falls_after_350_'
+        'epochs': [
+            ('NUM_EPOCHS_PER_DECAY = 350.0', 'NUM_EPOCHS_PER_DECAY = 300.0'),
+        ],
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
+        '[published]': [
+            ('INITIAL_LEARNING_RATE = 0.1', 'INITIAL_LEARNING_RATE = 0.05'),
+            ('momentum: float = 0.0', 'momentum: float = 0.9'),
+        ],
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand[fast]': [
+            ('learning_rate=0.02', 'learning_rate=0.03'),
+            ('momentum=0.9,', 'momentum=0.0,'),
+            ('label_smoothing=0.1', 'label_smoothing=0.0'),
+            ('convolution_rate=4.0', 'convolution_rate=1.0'),
+            ('gradient *= schedule.convolution_rate', 'gradient *= 1'),
+        ],
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
+        '[finetune]': [
+            ('if name in (preconditioners or {}):', 'if False:'),
+        ],
+        'test_cifar10_train.py::test_late_averages_keep_the_schedules_share'
+        '[published]': [
+            ('MOVING_AVERAGE_DECAY = 0.9999', 'MOVING_AVERAGE_DECAY = 0.999'),
+        ],
+        'test_cifar10_train.py::test_late_averages_keep_the_schedules_share'
+        '[fast]': [
+            ('average_decay=0.999', 'average_decay=0.9999'),
+        ],
+    },
+    'cifar10_train.py': {
+        'test_cifar10_train.py::test_the_seed_draws_the_initial_weights': [
+            ('set_random_seed(FLAGS.seed)', 'set_random_seed(0)'),
+        ],
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand[fast]': [
+            ('distorted_inputs(FLAGS.seed, stream',
+             'distorted_inputs(0, stream'),
+            ('labels, plan.schedule.label_smoothing)', 'labels, 0.0)'),
+            ('learning_rate, plan.schedule,',
+             'learning_rate, cifar10.PUBLISHED,'),
+            ('elif initial:', 'elif not initial:'),
+        ],
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
+        '[finetune]': [
+            ('preconditioners)\n  tf.get_variable',
+             '{})\n  tf.get_variable'),
+        ],
+        'test_cifar10_train.py::test_the_published_rate_falls_after_350_'
+        'epochs': [
+            ('steps_per_epoch = examples / FLAGS.batch_size',
+             'steps_per_epoch = examples / 128'),
+        ],
+        'test_cifar10_train.py::test_nothing_that_is_not_finite_is_saved': [
+            ('if not session.run(self._finite):', 'if False:'),
+            ("if not np.isfinite(results['loss']):", 'if False:'),
+        ],
+        'test_cifar10_train.py::test_damaged_checkpoints': [
+            ('self._step % FLAGS.checkpoint_frequency',
+             '(self._step + 1) % FLAGS.checkpoint_frequency'),
+            ("return path, int(arrays['global_step'])", 'return path, 0'),
+        ],
+        'test_cifar10_train.py::test_other_settings_are_refused': [
+            ('checkpoint.require_same(folder, found, settings)', 'pass'),
+        ],
+    },
+    'cifar10_eval.py': {
+        'test_cifar10_eval.py::test_counts_equal_numpys[7-test-100-averaged]': [
+            ('for k in (1, 5)]', 'for k in (1, 4)]'),
+            ("checkpoint.AVERAGE if weights == 'averaged'",
+             "checkpoint.AVERAGE if weights == 'raw'"),
+            ('count_nonzero(labels >= 0)', 'count_nonzero(labels > 0)'),
+            ('range(-(-examples // FLAGS.batch_size))',
+             'range(examples // FLAGS.batch_size)'),
+        ],
+        'test_cifar10_eval.py::test_report_by_hand': [
+            ('100.0 * top5 / examples', '100.0 * top5 / 10000'),
+            ("'_raw' if FLAGS.weights == 'raw' else ''", "''"),
+            ('sum(seconds.values())', 'max(seconds.values())'),
+            ("usual = kind == 'eval_test'", 'usual = True'),
+            ("'split': FLAGS.eval_data", "'split': 'test'"),
+        ],
+        'test_cifar10_eval.py::test_plain_tensorflow_2_serves_the_export': [
+            ('arrays[var.op.name + checkpoint.AVERAGE]', 'arrays[var.op.name]'),
+        ],
+    },
+    'thinet/algebra.py': {
+        'test_algebra.py::test_gram_equals_stored_contributions': [
+            ('np.asarray(kernel, np.float64), [',
+             'np.asarray(kernel, np.float64).swapaxes(0, 1), ['),
+        ],
+        'test_algebra.py::test_order_and_objective_equal_the_textbook': [
+            ('score += 2 * gram[best]', 'score += gram[best]'),
+            ('np.argmin(score)', 'np.argmax(-score[::-1])'),
+            ('ordered.cumsum(0).cumsum(1)', 'ordered.cumsum(0)'),
+        ],
+        'test_algebra.py::test_scales_equal_lstsq_on_stored_contributions': [
+            ('right = gram[kept].sum(1)', 'right = inner.sum(1)'),
+        ],
+        'test_algebra.py::test_dead_and_duplicated_channels_are_named_and_do_no'
+        '_harm': [
+            ('gram[kept].sum(1) + ridge', 'gram[kept].sum(1)'),
+            ('left -= across @', 'left += across @'),
+        ],
+        'test_algebra.py::test_kept_order_is_orthogonal_matching_pursuit': [
+            ('left ** 2 / np.where', 'np.abs(left) / np.where'),
+            ('np.array(kept[::-1], np.int64)', 'np.array(kept, np.int64)'),
+        ],
+        'test_algebra.py::test_least_squares_order_equals_elimination_by_'
+        'lstsq[0]': [
+            ('moments.second - np.outer', 'moments.second + np.outer'),
+            ('flat[keep] - across @', 'flat[keep] + across @'),
+            ('costs[-1] + cost[best]', 'cost[best]'),
+        ],
+        'test_algebra.py::test_full_reconstruction_equals_lstsq': [
+            ('transpose(1, 2, 0, 3)', 'transpose(2, 1, 0, 3)'),
+            ('(flat.T @ fit.first - ', '(flat.T @ fit.first + '),
+            ('- 2 * shift @', '+ 2 * shift @'),
+        ],
+        'test_thinet_compress.py::test_full_is_ridge_regression_by_the_ridge_'
+        'that_does_best': [
+            ('error = relative_error(check,', 'error = relative_error(fit,'),
+            ('missing = second[rows] @ flat - inner @ flat[rows]',
+             'missing = second[rows] @ flat'),
+        ],
+        'test_algebra.py::test_each_solve_through_a_relu_has_new_targets_where'
+        '_it_cuts_off': [
+            ('np.where(targets > 0, targets', 'np.where(outputs > 0, targets'),
+            ('ridge * mean * (present - flat)',
+             'ridge * mean * (flat - present)'),
+        ],
+        'test_algebra.py::test_refit_without_a_relu_is_ridge_regression': [
+            ('np.trace(second[:size, :size])', 'np.trace(second)'),
+            ('rest.sum(0)[np.newaxis]', '0 * rest.sum(0)[np.newaxis]'),
+        ],
+        'test_algebra.py::test_refit_keeps_weights_that_do_better_on_what_was_'
+        'held_back': [
+            ('np.square(left(flat, check))', 'np.square(left(flat, fit))'),
+        ],
+        'test_algebra.py::test_left_over_by_hand': [
+            ('-np.maximum(outputs, 0)', '-outputs'),
+        ],
+    },
+    'thinet/moments.py': {
+        'test_precondition.py::test_moments_are_those_of_patches_cut_by_hand': [
+            # The taps column by column.
+            ('np.add.outer(np.arange(KERNEL) * width, np.arange(KERNEL))',
+             'np.add.outer(np.arange(KERNEL), np.arange(KERNEL) * width)'),
+            ('edge = [KERNEL // 2] * 2', 'edge = [0, KERNEL - 1]'),
+            ('edge = [KERNEL // 2] * 2', 'edge = [KERNEL - 1, 0]'),
+            ('positions // side * width', 'positions // side * side'),
+            ('* width ** 2', '* side ** 2'),
+            ('grid[::stride, ::stride]', 'grid[1::stride, ::stride]'),
+            ('grid[::stride, ::stride]', 'grid[::stride]'),
+            ('rows.astype(np.float64)', 'rows.astype(np.float32)'),
+            ('self._second += rows.T @ rows', 'self._second = rows.T @ rows'),
+            ('self._first += rows.sum(0)', 'self._first = rows.sum(0)'),
+            ('self._count += len(rows)', 'self._count += 1'),
+        ],
+        'test_thinet_compress.py::test_sampled_patches_are_patches_at_distinct'
+        '_positions': [
+            ('tf.nn.top_k(bits, locations).indices',
+             'bits[:, :locations] % bits.shape[1]'),
+        ],
+        'test_thinet_compress.py::test_moments_are_those_of_the_averaged_'
+        'networks_patches': [
+            ('reshape(-1, channels).T.ravel()',
+             'reshape(-1, channels).ravel()'),
+            ('self._second[order][:, order]', 'self._second[order]'),
+            ('fit.add(rows[held_back:])\n    check.add(rows[:held_back])',
+             'fit.add(rows[:held_back])\n    check.add(rows[held_back:])'),
+            ('check.add(rows[:held_back])', 'check.add(rows[held_back:])'),
+            ('CHECK_SHARE = 10', 'CHECK_SHARE = 5'),
+        ],
+        'test_thinet_compress.py::test_a_file_of_moments_is_used_where_key_and_'
+        'shapes_are_right': [
+            ('hashlib.sha256(key)', 'hashlib.sha256(key[:64])'),
+            ('if (second.shape, first.shape, count.shape) == (\n'
+             '        (2, size, size), (2, size), (2,)):', 'if True:'),
+            ('(second.shape, first.shape, count.shape) == (\n'
+             '        (2, size, size), (2, size), (2,))',
+             'second.shape == (2, size, size)'),
+            ('for part in (0, 1))', 'for part in (1, 0))'),
+            ('[getattr(fit, name), getattr(check, name)]',
+             '[getattr(fit, name), getattr(fit, name)]'),
+        ],
+    },
+    'thinet/refit.py': {
+        'test_refit.py::test_fit_and_check_are_different_images': [
+            ('range(batches - max(1, batches // 10))', 'range(batches - 2)'),
+            ('range(len(self.fit), batches)', 'range(batches)'),
+            ('steps[:max(1, images // self.batch_size)]', 'steps'),
+        ],
+        'test_refit.py::test_preconditioner_is_of_inputs_and_of_what_local3_'
+        'says': [
+            ('tf.where(x > 0, gradient, tf.zeros_like(gradient))', 'gradient'),
+            ('signs = 1 - 2 * tf.bitwise', 'signs = 1 - tf.bitwise'),
+            ('(len(few) * pair.batch_size)', 'len(few)'),
+            ("pair.slim['pool1'], pair.slim['conv2']",
+             "pair.slim['conv1'], pair.slim['conv2']"),
+            ('np.ones_like(rows[:, :1])', 'np.zeros_like(rows[:, :1])'),
+            ('inputs.second / inputs.count', 'inputs.second'),
+            ('pair.first(pair.fit, PRECONDITIONER_IMAGES)', 'pair.check'),
+            ('DAMPING = 3e-2', 'DAMPING = 3e-3'),
+            ('mean = np.trace(matrix) / len(matrix) or 1.0', 'mean = 1.0'),
+        ],
+        'test_refit.py::test_conv2_is_refitted_from_the_slim_patches': [
+            ("moments.patches(pair.original['norm1'], positions)",
+             "moments.patches(pair.original['norm1'], positions[:, ::-1])"),
+            ("inputs = moments.patches(pair.slim['norm1'], positions)",
+             "inputs = moments.patches(pair.slim['pool1'], positions)"),
+            ('pair.first(pair.check, CONV2_IMAGES // 10)',
+             'pair.first(pair.fit, CONV2_IMAGES // 10)'),
+            ("pair.original_variables['conv2/biases'])", 'tf.zeros([64]))'),
+            ("[inputs, targets], steps, True, solves=12)",
+             "[inputs, targets], steps, False, solves=12)"),
+            ('fit, check = (pair', 'check, fit = (pair'),
+            ('_moments_with_ones(np.array_split(fit[0],',
+             '_moments_with_ones(np.array_split(check[0],'),
+        ],
+        'test_refit.py::test_a_dense_layer_is_refitted_from_the_slim_inputs': [
+            ('tf.reshape(pair.slim[inputs]',
+             'tf.reshape(pair.original[inputs]'),
+            ('(pair.fit, pair.check), rectified)',
+             '(pair.fit, pair.fit), rectified)'),
+            ('(pair.fit, pair.check), rectified)',
+             '(pair.check, pair.fit), rectified)'),
+            ('pair.original[layer]]', 'pair.slim[layer]]'),
+        ],
+        'test_refit.py::test_layers_are_refitted_front_to_back': [
+            ("'local4', 'local3', True)", "'local4', 'local3', False)"),
+            ("'local3', 'pool2', True)", "'local3', 'pool2', False)"),
+        ],
+        'test_refit.py::test_one_step_is_the_preconditioned_gradients': [
+            ('(2 * pair.batch_size)', 'pair.batch_size'),
+            ('flat @ np.float32(right)', 'flat'),
+            # The two factors in each other's place.
+            ('for layer, (left, right) in', 'for layer, (right, left) in'),
+        ],
+        'test_refit.py::test_the_rate_that_leaves_least_is_taken[rates2]': [
+            ('pair.session.run(at_rest)', 'pass'),
+            ('pair.change(start)', 'pass'),
+            ('lambda found: found[0][0]', 'lambda found: -found[0][0]'),
+        ],
+        'test_refit.py::test_a_descent_that_ends_higher_is_not_kept': [
+            ('best = before, start, None', 'best = (np.inf,), start, None'),
+        ],
+        'test_refit.py::test_each_pass_has_the_images_to_fit_otherwise_'
+        'distorted': [
+            ('passes * (len(self.fit) + len(self.check))',
+             'passes * len(self.fit)'),
+            ('pair.run(descend, pair.step_to_fit(i)', 'pair.run(descend, i'),
+        ],
+    },
+    'thinet/precondition.py': {
+        'test_precondition.py::test_inverse_solves_the_damped_system': [
+            ('LARGEST_FACTOR = 64.0', 'LARGEST_FACTOR = 32.0'),
+            ('(values[-1] or 1.0)', '(values.mean() or 1.0)'),
+            ('(vectors * factors) @ vectors.T',
+             '(vectors * factors) @ vectors'),
+        ],
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
+        '[finetune]': [
+            ('matrix @ rows', 'rows'),
+        ],
+    },
+    'thinet_compress.py': {
+        'test_thinet_compress.py::test_the_parent_is_taken_by_its_averages': [
+            ('checkpoint.averages(arrays))', '{name: arrays[name] for name in '
+             'cifar10.weight_shapes(0)})'),
+        ],
+        'test_thinet_compress.py::test_choices_are_made_from_the_averages': [
+            ("np.abs(weights['conv1/weights']).sum((0, 1, 2))",
+             "weights['conv1/weights'].sum((0, 1, 2))"),
+        ],
+        'test_thinet_compress.py::test_moments_are_those_of_the_averaged_'
+        'networks_patches': [
+            ("['norm1']\n    bits", "['pool1']\n    bits"),
+            ('central(images)', 'distort(images, tf.fill([5, tf.shape('
+             'indices)[0]], 0.4))'),
+            ('range(-(-sample.num_images // sample.batch_size))',
+             'range(sample.num_images // sample.batch_size)'),
+            ('yield session.run(patches, {batch: number})',
+             'yield session.run(patches, {batch: 0})'),
+        ],
+        'test_thinet_compress.py::test_the_key_holds_all_that_the_moments_'
+        'depend_on': [
+            ('repr((sample, cifar10_input.RANDOM_STREAMS))',
+             'repr((sample[:3], sample.digest, cifar10_input.RANDOM_STREAMS))'),
+            ('repr((sample, cifar10_input.RANDOM_STREAMS))', 'repr(sample)'),
+            ("for name in ('conv1/weights', 'conv1/biases', 'conv2/weights'))",
+             "for name in ('conv1/weights', 'conv2/weights'))"),
+        ],
+        'test_thinet_compress.py::test_scales_are_fitted_to_the_average_and_'
+        'checked_on_the_rest': [
+            ('algebra.contribution_gram(fit, kernel), kept)',
+             'algebra.contribution_gram(check, kernel), kept)'),
+            ("'relative_error_before': algebra.relative_error(\n"
+             '                 check,',
+             "'relative_error_before': algebra.relative_error(\n"
+             '                 fit,'),
+            ("['relative_error_after'] = algebra.relative_error(\n      check",
+             "['relative_error_after'] = algebra.relative_error(\n      fit"),
+            ('kernel[:, :, kept] * factors[:, np.newaxis]',
+             'kernel[:, :, kept] / factors[:, np.newaxis]'),
+        ],
+        'test_thinet_compress.py::test_full_is_ridge_regression_by_the_ridge_'
+        'that_does_best': [
+            ("weights['conv2/biases'] + shift",
+             "weights['conv2/biases'] - shift"),
+            ('fit, check, kernel, kept)\n', 'check, fit, kernel, kept)\n'),
+            ('check, kernel, kept, rebuilt, shift)\n',
+             'check, kernel, kept, rebuilt)\n'),
+        ],
+        'test_thinet_compress.py::test_network_starts_from_the_averages_and_'
+        'what_full_gives': [
+            ('start = dict(weights, **changed,', 'start = dict(weights,'),
+            ('min(sample.batch_size, sample.num_images // 10), sample.seed)',
+             'min(sample.batch_size, sample.num_images // 10), 1)'),
+            ('min(sample.batch_size, sample.num_images // 10)',
+             'sample.batch_size'),
+        ],
+        'test_thinet_compress.py::test_slim_arrays_are_slices_and_what_was_'
+        'changed': [
+            ('value[:, :, kept] * np.float32(scales)', 'value[:, :, kept] * '
+             'np.float32(scales[::-1])'),
+            ('value = value[..., kept]', 'value = value[..., :len(kept)]'),
+            ('value = changed[name]', 'value = changed.get(variable, value)'),
+            ("{'global_step': np.int64(0)}",
+             "{'global_step': arrays['global_step']}"),
+        ],
+        'test_thinet_compress.py::test_slim_network_is_a_slice_of_its_parent'
+        '[none]': [
+            ('np.sort(order[width - keep:])', 'np.sort(order[:keep])'),
+            ('{str(width - m): float', '{str(m): float'),
+        ],
+        'test_refit.py::test_each_pass_has_the_images_to_fit_otherwise_'
+        'distorted': [
+            ("batch_size, seed, 'refits', step))",
+             "batch_size, seed, 'refits', step % batches))"),
+            ('step % batches * batch_size', 'step * batch_size'),
+        ],
+        'test_refit.py::test_one_step_is_the_preconditioned_gradients': [
+            ('cifar10.FAST.momentum, use_nesterov=True',
+             'cifar10.FAST.momentum'),
+        ],
+    },
+    'thinet_finetune.py': {
+        'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
+        '[finetune]': [
+            ('learning_rate=0.01', 'learning_rate=0.02'),
+            ('momentum=0.9', 'momentum=0.0'),
+            ('convolution_rate=1.5', 'convolution_rate=1.0'),
+            ('warmup_steps=350', 'warmup_steps=0'),
+        ],
+        'test_cifar10_train.py::test_late_averages_keep_the_schedules_share'
+        '[finetune]': [
+            ('average_decay=0.999', 'average_decay=0.99'),
+        ],
+        'test_thinet_finetune.py::test_training_is_given_the_averages': [
+            ('averages = checkpoint.averages(arrays)',
+             'averages = {name: arrays[name] for name in '
+             'cifar10.weight_shapes(0)}'),
+            ('initial = dict(averages,', 'initial = dict(arrays,'),
+            ('lambda: preconditioners(averages)',
+             'lambda: preconditioners(arrays)'),
+            ('fine_tuned=True', 'fine_tuned=False'),
+            ("'finetuning', initial", "'training', initial"),
+        ],
+        'test_precondition.py::test_fine_tuning_preconditions_by_its_networks_'
+        'inputs': [
+            ('MOMENTS_STRIDE = 2', 'MOMENTS_STRIDE = 3'),
+            ('{step: number}', '{step: 0}'),
+            ('found.second / found.count', 'found.second'),
+            ("distorted_inputs(FLAGS.seed, step, 'preconditioner')",
+             "distorted_inputs(FLAGS.seed, step, 'finetuning')"),
+            ("['norm1']\n", "['pool1']\n"),
+        ],
+    },
+    'thinet/checkpoint.py': {
+        'test_checkpoint.py::test_the_newest_checkpoint_is_that_of_the_highest_'
+        'step': [
+            ('key=int, reverse=True', 'reverse=True'),
+            ('key=int, reverse=True', 'key=int'),
+            ('if not steps:', 'if True:'),
+        ],
+        'test_checkpoint.py::test_averages_go_by_the_names_of_their_weights': [
+            ('if name.endswith(AVERAGE)}', 'if not name.endswith(AVERAGE)}'),
+        ],
+        'test_checkpoint.py::test_another_network_is_refused': [
+            ('for variable in (name, name + AVERAGE):',
+             'for variable in (name,):'),
+            ('if list(arrays[variable].shape) != shape:', 'if False:'),
+        ],
+        'test_checkpoint.py::test_other_settings_are_refused_with_both_'
+        'values': [
+            ('wanted.keys() | found.keys()', 'wanted.keys()'),
+            ("if wanted.get('random_streams') != found.get('random_streams'):",
+             'if False:'),
+        ],
+        'test_checkpoint.py::test_json_is_written_whole_or_not_at_all': [
+            ('      os.unlink(name)', '      pass'),
+        ],
+    },
+    'thinet/operations.py': {
+        'test_operations.py::test_lrn_equals_tf_nn_lrn_in_value_and_gradient': [
+            ('= 4, 1.0, 0.001 / 9.0', '= 5, 1.0, 0.001 / 9.0'),
+            ('= 4, 1.0, 0.001 / 9.0', '= 4, 2.0, 0.001 / 9.0'),
+            ('= 4, 1.0, 0.001 / 9.0', '= 4, 1.0, 0.001'),
+            ('0.001 / 9.0, 0.75', '0.001 / 9.0, 0.5'),
+            ('scale = root * tf.sqrt(root)', 'scale = root'),
+            ('<= LRN_RADIUS', '< LRN_RADIUS'),
+            ('direct - flat * across', 'direct + flat * across'),
+        ],
+        'test_operations.py::test_convolution_at_other_sizes': [
+            ('inputs[:, :, KERNEL // 2:KERNEL // 2 + size]',
+             'inputs[:, :, KERNEL // 2 - 1:KERNEL // 2 - 1 + size]'),
+            ('inv(powers(points)).T', 'inv(powers(points))'),
+            ('[size, size, n, filters]), [2, 0, 1, 3])',
+             '[size, size, n, filters]), [2, 1, 0, 3])'),
+        ],
+        'test_operations.py::test_where_the_convolution_is_tensorflows_own': [
+            ('.value >= FEWEST_CHANNELS', '.value > FEWEST_CHANNELS'),
+            ('x.dtype != tf.bfloat16 and', ''),
+            ('and not on_gpu()', ''),
+        ],
+    },
+    'thinet/summaries.py': {
+        'test_summaries.py::test_curves_of_a_batch_in_numpy': [
+            ('tf.nn.in_top_k(logits, labels, 1)',
+             'tf.nn.in_top_k(logits, labels, 5)'),
+        ],
+        'test_summaries.py::test_the_objective_goes_by_the_number_of_removed_'
+        'channels': [
+            ("scalars({'objective': value}, removed)",
+             "scalars({'objective': value}, len(objective) - removed)"),
+        ],
+        'test_summaries.py::test_removed_filters_are_dimmed_toward_white': [
+            ('strength[kept] = 1.0', 'strength[:len(kept)] = 1.0'),
+            ('ZOOM, DIMMED = 6, 0.2', 'ZOOM, DIMMED = 6, 0.8'),
+            ('np.transpose(tiles, [3, 0, 1, 2])',
+             'np.transpose(tiles, [3, 1, 0, 2])'),
+        ],
+    },
+    'results/tables.py': {
+        'test_report.py::test_a_mean_is_rounded_once': [
+            ('decimal.ROUND_HALF_UP', 'decimal.ROUND_HALF_EVEN'),
+            ('decimal.ROUND_HALF_UP', 'decimal.ROUND_DOWN'),
+            ('value.quantize(step,',
+             'decimal.Decimal(float(value)).quantize(step,'),
+        ],
+        'test_report.py::test_a_standard_deviation_is_rounded_once': [
+            ('decimal.ROUND_HALF_UP) + 0)', 'decimal.ROUND_HALF_UP))'),
+            ('statistics.stdev(values)', 'statistics.pstdev(values)'),
+        ],
+        'test_report.py::test_what_is_drawn_of_the_committed_networks': [
+            ('statistics.mean(values)\n      if',
+             'statistics.median(values)\n      if'),
+        ],
+        'test_report.py::test_narrow_table_by_hand': [
+            ("if row['n'] > 2:", "if row['n'] > 1:"),
+        ],
+        'test_report.py::test_table_by_hand': [
+            ('return (-key[0],', 'return (key[0],'),
+        ],
+        'test_report.py::test_quantiles_are_student_s': [
+            ("'12.706 4.303", "'12.706 4.302"),
+            ('min(degrees, len(T)) - 1', 'degrees - 1'),
+        ],
+        'test_report.py::test_differences_within_parents_against_scipy': [
+            ('T[min(degrees, len(T)) - 1]', 'T[min(degrees, len(T))]'),
+            ('squares / degrees * inverse',
+             'squares / (degrees + 1) * inverse'),
+            ('len(differences) - 1, squares', 'len(differences), squares'),
+            ('one / len(differences)', 'one'),
+            ('if degrees < 2:', 'if degrees < 1:'),
+            ('[parents[seed] - slim[seed] for seed in both]',
+             '[slim[seed] - parents[seed] for seed in both]'),
+            # Not within parents.
+            ('[parents[seed] - slim[seed] for seed in both]',
+             '[one - other for one, other in zip(parents.values(), '
+             'slim.values())]'),
+        ],
+        'test_report.py::test_differences_of_other_networks_against_scipy': [
+            ('if both:\n        cells', 'if False:\n        cells'),
+            ('if both:\n        cells', 'if ours and theirs:\n        cells'),
+            ('len(values) + len(others) - 2', 'len(values) + len(others) - 1'),
+            ('squares(values) + squares(others)', 'squares(values)'),
+            ('one / len(values) + one / len(others)', 'one / len(values)'),
+            ('ours[seed] - theirs[seed]', 'theirs[seed] - ours[seed]'),
+        ],
+    },
+    'results/report.py': {
+        'test_report.py::test_a_file_of_other_weights_or_images_is_no_'
+        'network': [
+            ("(result['split'], result['weights']) != ('test', 'averaged')",
+             "result['split'] != 'test'"),
+            ("(result['split'], result['weights']) != ('test', 'averaged')",
+             "result['weights'] != 'averaged'"),
+        ],
+        'test_report.py::test_figures_that_cannot_be_are_refused': [
+            ("if not result['top1'] <= result['top5'] <= 100:",
+             "if not result['top1'] <= 100:"),
+        ],
+        'test_report.py::test_networks_csv_by_hand': [
+            ("seed=line[-1].get('seed'", "seed=line[0].get('seed'"),
+            ("sum(seconds.values())", 'max(seconds.values())'),
+            ("schedule=line[-1].get('schedule', '')",
+             "schedule=line[0].get('schedule', '')"),
+            ("made.get('end', '')", "made.get('start', '')"),
+        ],
+        'test_report.py::test_a_mean_is_rounded_once': [
+            ('tables.shown(value, 3)', 'tables.shown(value)'),
+        ],
+        'test_report.py::test_a_broken_networks_csv_is_one_sentence': [
+            ('if first != lines.line_num:', 'if False:'),
+            ("not text.endswith('\\n') and", 'False and'),
+        ],
+        'test_report.py::test_a_table_is_of_one_schedule_and_of_conv1_alone': [
+            ("schedule = 'published'", "schedule = 'fast'"),
+            (" and each['budget'] == ''", ''),
+            ("'local3_units': 384, ", ''),
+        ],
+        'test_report.py::test_what_is_drawn_of_the_committed_networks': [
+            ("each['multiply_adds'] / 1e6", "each['multiply_adds'] / 1e3"),
+        ],
+    },
+}
+
+
+def chosen(words):
+  """The mutations that mention one of the words; without words, all."""
+  found = [Mutation(file, *pair, 'tests/' + test)
+           for file, tests in MUTATIONS.items()
+           for test, pairs in tests.items() for pair in pairs]
+  return [mutation for mutation in found if not words or any(
+      word.lower() in ' '.join(mutation).lower() for word in words)]
+
+
+def pytest_in(folder, tests, log):
+  """In a process of its own: runs tests of a copy of the tree, and exits."""
+  os.chdir(folder)
+  for stream in (1, 2):
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+  sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
+  os.environ['COLUMNS'] = '200'    # For whole sentences in pytest's summary.
+  sys.dont_write_bytecode = True   # One mutant's might be taken for another's.
+  sys.exit(pytest.main(['-q', '-rfE', '--tb=line', '-p', 'no:cacheprovider',
+                        '--maxfail=%d' % (1 if len(tests) == 1 else 10)] +
+                       tests))
+
+
+def run_tests(folder, tests):
+  """Runs tests of a copy of the tree; returns (exit code, output)."""
+  log = folder + '.log'
+  process = PROCESSES.Process(target=pytest_in, args=(folder, tests, log))
+  process.start()
+  process.join(SECONDS)
+  process.kill()   # If it has not ended, its exit code is -9.
+  process.join()
+  with open(log) as source:
+    output = source.read()
+  os.unlink(log)
+  return process.exitcode, output
+
+
+def fault(folder, mutation):
+  """Applies a mutation to a copy of the tree, runs its test, and undoes it.
+
+  Returns:
+    (caught, reason): whether the test failed by itself, and pytest's line that
+    says so, or what was found instead.
+  """
+  path = os.path.join(folder, mutation.file)
+  with open(path) as source:
+    text = source.read()
+  if text.count(mutation.original) != 1:
+    return False, 'the original is there %d times' % text.count(
+        mutation.original)
+  mutant = text.replace(mutation.original, mutation.replacement)
+  try:
+    compile(mutant, path, 'exec')
+  except SyntaxError as error:
+    return False, 'does not compile: %s' % error
+  with open(path, 'w') as target:
+    target.write(mutant)
+  code, output = run_tests(folder, [mutation.test])
+  with open(path, 'w') as target:
+    target.write(text)
+  if code == 0:
+    return False, 'SURVIVED ' + mutation.test
+  failed = re.findall('^FAILED .*', output, re.M)
+  if code != 1 or not failed or re.search('^ERROR ', output, re.M):
+    return False, '%s did not itself fail:\n%s' % (mutation.test,
+                                                  output[-2000:])
+  return True, failed[0]
+
+
+def main():
+  mutations, left = chosen(sys.argv[1:]), []
+  with tempfile.TemporaryDirectory() as above:
+    folders = queue.SimpleQueue()
+    for number in range(JOBS):
+      folder = os.path.join(above, str(number))
+      shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(
+          '.*', '__pycache__', 'runs', 'data'))
+      folders.put(folder)
+    tests = sorted({mutation.test for mutation in mutations})
+    code, output = run_tests(folder, tests)
+    if code != 0:
+      sys.exit('Without any mutation, not all of the tests pass:\n' + output)
+    print('%d tests pass; now %d mutations.' % (len(tests), len(mutations)),
+          flush=True)
+
+    def attempt(mutation):
+      folder = folders.get()
+      try:
+        return fault(folder, mutation)
+      finally:
+        folders.put(folder)
+
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+      for mutation, (caught, reason) in zip(mutations,
+                                            pool.map(attempt, mutations)):
+        line = '%s: %r -> %r\n  %s' % (*mutation[:3], reason)
+        print(line, flush=True)
+        if not caught:
+          left.append(line)
+  print('%d of %d mutations are caught.' % (len(mutations) - len(left),
+                                            len(mutations)))
+  print('\n'.join(left))
+  return 1 if left or not mutations else 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

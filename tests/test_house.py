@@ -1,0 +1,64 @@
+"""Modules import only what lies below them, and only scripts read flags."""
+import ast
+import glob
+import os
+
+import conftest
+import pytest
+
+# A module may import the modules on the lines above its own.
+FLOORS = [
+    ['thinet', 'thinet.algebra', 'thinet.checkpoint', 'thinet.operations',
+     'thinet.precondition', 'cifar10_input'],
+    ['thinet.moments', 'thinet.summaries'],
+    ['thinet.refit', 'cifar10'],
+    ['cifar10_train', 'cifar10_eval', 'thinet_compress'],
+    ['thinet_finetune'],
+]
+SCRIPTS = FLOORS[3] + FLOORS[4]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def modules():
+  """Name -> path of every module of the programs."""
+  paths = [path for folder in ('', 'thinet')
+           for path in glob.glob(os.path.join(conftest.ROOT, folder, '*.py'))]
+  return {
+      os.path.relpath(path, conftest.ROOT)[:-3].replace(os.sep, '.').replace(
+          '.__init__', ''): path for path in paths}
+
+
+def names_in(path):
+  """(modules that a file imports anywhere, names that it uses)."""
+  imported, used = set(), set()
+  for node in ast.walk(ast.parse(open(path).read())):
+    if isinstance(node, ast.Import):
+      imported.update(alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      imported.add(node.module)
+      imported.update('%s.%s' % (node.module, alias.name)
+                      for alias in node.names)
+    elif isinstance(node, ast.Name):
+      used.add(node.id)
+    elif isinstance(node, ast.Attribute):
+      used.add(node.attr)
+  return imported, used
+
+
+def test_every_module_has_its_floor():
+  assert modules().keys() == FLOOR.keys()
+
+
+@pytest.mark.parametrize('name', FLOOR)
+def test_a_module_knows_only_what_lies_below_it(name):
+  imported, _ = names_in(modules()[name])
+  for other in imported & FLOOR.keys() - {'thinet'}:
+    assert FLOOR[other] < FLOOR[name]
+    assert not (name.startswith('thinet.') and '.' not in other)
+
+
+@pytest.mark.parametrize('name', FLOOR)
+def test_flags_are_read_by_scripts_and_by_the_tutorials_forms(name):
+  """cifar10 reads them for its tutorial forms, such as distorted_inputs()."""
+  _, used = names_in(modules()[name])
+  assert 'FLAGS' not in used or name in SCRIPTS + ['cifar10']

@@ -1,0 +1,93 @@
+"""The preconditioner against patches cut by hand, and a step of fine-tuning."""
+from thinet import checkpoint
+from thinet import moments
+from thinet import precondition
+import cifar10
+import conftest
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import thinet_finetune
+from test_thinet_finetune import one_step, slim
+
+
+def patch_moments(x):
+  """Cuts patches of [n, side, side, channels], at every other position."""
+  padded = np.pad(np.float64(x), [(0, 0), (2, 2), (2, 2), (0, 0)])
+  total, count = 0, 0
+  for image in padded:
+    for row in range(0, x.shape[1], 2):
+      for column in range(0, x.shape[2], 2):
+        patch = image[row:row + 5, column:column + 5].ravel()
+        total, count = total + np.outer(patch, patch), count + 1
+  return total / count
+
+
+def test_moments_are_those_of_patches_cut_by_hand():
+  x = np.random.default_rng(0).normal(size=[6, 12, 12, 4]).astype(np.float32)
+  with tf.Graph().as_default(), tf.Session() as session:
+    rows = session.run(moments.patches(tf.constant(x),
+                                       moments.grid_positions(12, 2)))
+  found, wanted = moments.second_moments(np.split(rows, 3)), patch_moments(x)
+  assert found.count == 6 * 36 and found.second.dtype == np.float64
+  np.testing.assert_allclose(found.second / found.count, wanted, rtol=0,
+                             atol=1e-6 * np.abs(wanted).max())
+  np.testing.assert_allclose(found.first, rows.sum(0), rtol=1e-4, atol=1e-4)
+
+
+def test_fine_tuning_preconditions_by_its_networks_inputs(flags, data_dir,
+                                                          monkeypatch):
+  """Distorted images, and norm1 with the weights that training starts from."""
+  monkeypatch.setattr(thinet_finetune, 'MOMENTS_BATCHES', 2)
+  monkeypatch.setattr(precondition, 'inverse', lambda matrix: matrix)
+  flags(data_dir=data_dir, batch_size=6, seed=3)
+  generator = np.random.default_rng(0)
+  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
+             for name, shape in cifar10.weight_shapes(12).items()}
+  found = thinet_finetune.preconditioners(weights)
+  with tf.Graph().as_default(), tf.Session() as session:
+    step = tf.placeholder(tf.int64, [])
+    images, _ = cifar10.distorted_inputs(3, step, 'preconditioner')
+    norm1 = cifar10.endpoints(images, 12)['norm1']
+    session.run(tf.local_variables_initializer())
+    checkpoint.assign(session, {var: weights[var.op.name]
+                                for var in tf.trainable_variables()})
+    inputs = map(np.concatenate, zip(*(
+        session.run([images, norm1], {step: number}) for number in range(2))))
+  assert found.keys() == {'conv1/weights', 'conv2/weights'}
+  for name, x in zip(['conv1/weights', 'conv2/weights'], inputs):
+    wanted = patch_moments(x)
+    np.testing.assert_allclose(found[name], wanted, rtol=0,
+                               atol=1e-5 * np.abs(wanted).max())
+
+
+def test_inverse_solves_the_damped_system():
+  rows = np.random.default_rng(0).normal(size=[50, 20]) * np.arange(1, 21)
+  rows[:, 7] = 0    # A dead input.
+  moments = rows.T @ rows
+  largest = np.linalg.norm(moments, 2)
+  got = precondition.inverse(moments)
+  np.testing.assert_allclose(got @ (moments / largest + np.eye(20) / 64),
+                             np.eye(20), atol=1e-4)
+  assert got[7, 7] == pytest.approx(64)
+  np.testing.assert_allclose(precondition.inverse(np.zeros([3, 3])),
+                             64 * np.eye(3))
+
+
+def test_a_step_goes_along_the_preconditioned_gradients(tmp_path, flags, slim,
+                                                        monkeypatch):
+  """Against a step without them, whose changes the test multiplies."""
+  _, before, _ = conftest.newest(slim)
+  matrices = thinet_finetune.preconditioners(checkpoint.averages(before))
+  changes = []
+  for made in ({}, matrices):
+    monkeypatch.setattr(thinet_finetune, 'preconditioners', lambda _: made)
+    changes.append(one_step(slim, tmp_path / str(len(made)), flags,
+                            monkeypatch))
+  for name, change in changes[0].items():
+    if name in matrices:
+      rows = len(matrices[name])
+      change = (matrices[name] @ change.reshape(rows, -1)).reshape(change.shape)
+    assert np.abs(change).max() > 0
+    np.testing.assert_allclose(changes[1][name], change, rtol=0,
+                               atol=1e-3 * np.abs(change).max())
