@@ -143,7 +143,7 @@ def sampled_moments(weights, sample):
   channels = weights['conv1/biases'].size
   key = repr((sample, cifar10_input.RANDOM_STREAMS)).encode() + b''.join(
       weights[name].tobytes()
-      for name in ('conv1/weights', 'conv1/biases', 'conv2/weights'))
+      for name in ('conv1/weights', 'conv1/biases'))
   return moments.cached(
       FLAGS.checkpoint_dir, key, PATCH * channels,
       lambda: moments.fit_and_check(sampled_batches(weights, sample), channels))
