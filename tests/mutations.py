@@ -419,7 +419,7 @@ MUTATIONS = {
         ],
     },
     'thinet/moments.py': {
-        'test_precondition.py::test_moments_are_those_of_patches_cut_by_hand': [
+        'test_moments.py::test_moments_are_those_of_patches_cut_by_hand': [
             # The taps column by column.
             ('np.add.outer(np.arange(KERNEL) * width, np.arange(KERNEL))',
              'np.add.outer(np.arange(KERNEL), np.arange(KERNEL) * width)'),
@@ -434,7 +434,7 @@ MUTATIONS = {
             ('self._first += rows.sum(0)', 'self._first = rows.sum(0)'),
             ('self._count += len(rows)', 'self._count += 1'),
         ],
-        'test_thinet_compress.py::test_sampled_patches_are_patches_at_distinct'
+        'test_moments.py::test_sampled_patches_are_patches_at_distinct'
         '_positions': [
             ('tf.nn.top_k(bits, locations).indices',
              'bits[:, :locations] % bits.shape[1]'),
@@ -449,7 +449,7 @@ MUTATIONS = {
             ('check.add(rows[:held_back])', 'check.add(rows[held_back:])'),
             ('CHECK_SHARE = 10', 'CHECK_SHARE = 5'),
         ],
-        'test_thinet_compress.py::test_a_file_of_moments_is_used_where_key_and_'
+        'test_moments.py::test_a_file_of_moments_is_used_where_key_and_'
         'shapes_are_right': [
             ('hashlib.sha256(key)', 'hashlib.sha256(key[:64])'),
             ('if (second.shape, first.shape, count.shape) == (\n'

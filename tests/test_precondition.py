@@ -1,6 +1,5 @@
 """The preconditioner against patches cut by hand, and a step of fine-tuning."""
 from thinet import checkpoint
-from thinet import moments
 from thinet import precondition
 import cifar10
 import conftest
@@ -8,31 +7,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import thinet_finetune
+from test_moments import patch_moments
 from test_thinet_finetune import one_step, slim
-
-
-def patch_moments(x):
-  """Cuts patches of [n, side, side, channels], at every other position."""
-  padded = np.pad(np.float64(x), [(0, 0), (2, 2), (2, 2), (0, 0)])
-  total, count = 0, 0
-  for image in padded:
-    for row in range(0, x.shape[1], 2):
-      for column in range(0, x.shape[2], 2):
-        patch = image[row:row + 5, column:column + 5].ravel()
-        total, count = total + np.outer(patch, patch), count + 1
-  return total / count
-
-
-def test_moments_are_those_of_patches_cut_by_hand():
-  x = np.random.default_rng(0).normal(size=[6, 12, 12, 4]).astype(np.float32)
-  with tf.Graph().as_default(), tf.Session() as session:
-    rows = session.run(moments.patches(tf.constant(x),
-                                       moments.grid_positions(12, 2)))
-  found, wanted = moments.second_moments(np.split(rows, 3)), patch_moments(x)
-  assert found.count == 6 * 36 and found.second.dtype == np.float64
-  np.testing.assert_allclose(found.second / found.count, wanted, rtol=0,
-                             atol=1e-6 * np.abs(wanted).max())
-  np.testing.assert_allclose(found.first, rows.sum(0), rtol=1e-4, atol=1e-4)
 
 
 def test_fine_tuning_preconditions_by_its_networks_inputs(flags, data_dir,

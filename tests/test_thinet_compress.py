@@ -272,20 +272,6 @@ def test_moments_do_not_depend_on_the_batch_for_all_positions(flags, data_dir,
   np.testing.assert_allclose(totals[0], totals[1], rtol=1e-4, atol=1e-2)
 
 
-def test_sampled_patches_are_patches_at_distinct_positions():
-  images = np.random.default_rng(0).normal(size=[3, 12, 12, 2])
-  images = images.astype(np.float32)
-  with tf.Graph().as_default(), tf.Session() as session:
-    bits = np.random.default_rng(1).integers(-2**31, 2**31, [3, 144], np.int32)
-    patches = session.run(moments.patches(
-        tf.constant(images), moments.random_positions(tf.constant(bits), 10)))
-  padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)])
-  for image, found in zip(padded, patches.reshape(3, 10, 50)):
-    known = {image[i:i + 5, j:j + 5].tobytes(): (i, j)
-             for i in range(12) for j in range(12)}
-    assert len({known[patch.tobytes()] for patch in found}) == 10
-
-
 @pytest.mark.parametrize('mode', ['none', 'scale'])
 def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
                                                trained, mode):
@@ -481,32 +467,6 @@ def test_moved_folder_and_evaluation_as_processes(tmp_path, data_dir, trained):
   assert (result['conv1_channels'], result['criterion'],
           result['reconstruction'], result['fine_tuned']) == (5, 'thinet',
                                                               'none', False)
-
-
-def test_a_file_of_moments_is_used_where_key_and_shapes_are_right(tmp_path):
-  made = []
-  def make():
-    generator = np.random.default_rng(len(made))
-    made.append(tuple(moments_of(generator.normal(size=[9 + part, 4]))
-                      for part in (0, 1)))
-    return made[-1]
-  def same(pairs, wanted):
-    return all(np.array_equal(one, other)
-               for two in zip(pairs, wanted) for one, other in zip(*two))
-  def read(key):
-    return moments.cached(str(tmp_path), key, 4, make)
-  long_key = bytes(100)
-  assert same(read(long_key + b'a'), made[0]) and len(made) == 1
-  path, = tmp_path.iterdir()
-  assert same(read(long_key + b'a'), made[0]) and len(made) == 1
-  assert same(read(long_key + b'b'), made[1]) and len(made) == 2
-  for name in algebra.Moments._fields:   # A file that is whole, but of others.
-    with np.load(path) as whole:
-      arrays = dict(whole)
-    arrays[name] = np.concatenate([arrays[name]] * 2)
-    np.savez(path, **arrays)
-    count = len(made)
-    assert same(read(long_key + b'a'), made[-1]) and len(made) == count + 1
 
 
 def test_the_key_holds_all_that_the_moments_depend_on(drawn, flags,
