@@ -25,6 +25,7 @@ from thinet import operations
 from thinet import precondition
 
 from absl import app
+from absl import flags
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -89,18 +90,26 @@ FAST = Schedule('fast', epochs=50, learning_rate=0.02, linear=True,
 # ------------------------------------------------------------------ the data
 
 
+def _tutorial_flags():
+  """FLAGS; with their defaults in a notebook, whose arguments are not ours."""
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(sys.argv[:1])
+  return FLAGS
+
+
 def maybe_download_and_extract():
   """Downloads the data set to FLAGS.data_dir unless it is there.
 
   Raises:
     UserError: the archive cannot be fetched, or is not the official one.
   """
-  cifar10_input.download(FLAGS.data_dir, FLAGS.data_url)
+  given = _tutorial_flags()
+  cifar10_input.download(given.data_dir, given.data_url)
 
 
 def data_folder():
   """Path of the folder below FLAGS.data_dir that holds the six data files."""
-  return os.path.join(FLAGS.data_dir, cifar10_input.FOLDER)
+  return os.path.join(_tutorial_flags().data_dir, cifar10_input.FOLDER)
 
 
 def distorted_inputs(seed=0, global_step=None, stream='training', parts=1):
@@ -144,7 +153,7 @@ def inputs(eval_data, batch_number=None):
 
 def _activation_summary(x):
   """Adds summaries of a layer's activations and of their sparsity."""
-  if tf.get_variable_scope().reuse:
+  if tf.get_variable_scope().reuse is True:
     return   # The first tower's summaries are enough.
   name = x.op.name.split('/')[-1]
   tf.summary.histogram(name + '/activations', x, collections=['histograms'])
@@ -166,7 +175,9 @@ def _variable_with_weight_decay(name, shape, stddev, wd):
   full_name = '%s/%s' % (tf.get_variable_scope().name, name)
   var = _variable(name, shape, tf.truncated_normal_initializer(
       stddev=stddev, seed=zlib.crc32(full_name.encode()) % 2**31))
-  if wd and not tf.get_variable_scope().reuse:   # Once for all towers.
+  # Once for all towers and other graphs over the same variables.
+  if wd and not any(var is each for each in tf.get_collection('decayed')):
+    tf.add_to_collection('decayed', var)
     tf.add_to_collection('losses', tf.multiply(tf.nn.l2_loss(var), wd,
                                                name='weight_loss'))
   return var
@@ -414,7 +425,7 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
   if learning_rate is None:
     learning_rate = learning_rate_at(
         global_step, PUBLISHED, INITIAL_LEARNING_RATE,
-        NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN / FLAGS.batch_size, None)
+        NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN / _tutorial_flags().batch_size, None)
   tf.summary.scalar('learning_rate', learning_rate)
   momentum = schedule.momentum
   optimizer = (
@@ -483,8 +494,9 @@ def run(main):
     # The scripts share definitions, but none takes a flag that it ignores.
     key = {flag.name for flag in
            FLAGS.get_key_flags_for_module(sys.modules[main.__module__])}
-    ours = {flag.name for module, flags in FLAGS.flags_by_module_dict().items()
-            if not module.startswith('absl') for flag in flags}
+    ours = {flag.name
+            for module, defined in FLAGS.flags_by_module_dict().items()
+            if not module.startswith('absl') for flag in defined}
     for name in sorted(ours - key):
       if FLAGS[name].present:
         refuse('Flag --%s is not for this script; see --help.' % name, 2)

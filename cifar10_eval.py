@@ -70,7 +70,7 @@ def eval_once(arrays, examples, eval_data, weights):
     with tf.Session(config=cifar10.session_config(towers)) as session:
       session.run(tf.local_variables_initializer())
       checkpoint.assign(session, {var: arrays[var.op.name + suffix]
-                               for var in tf.trainable_variables()})
+                                  for var in tf.trainable_variables()})
       counts, clock = 0, [time.perf_counter()]
       for number in range(-(-examples // FLAGS.batch_size)):
         counts += session.run(hits, {batch: number})
@@ -105,7 +105,7 @@ def export(arrays, folder):
       logits = cifar10.inference(cifar10_input.central(images),
                                  arrays['conv1/biases'].size)
       checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
-                               for var in tf.trainable_variables()})
+                                  for var in tf.trainable_variables()})
       tf.saved_model.simple_save(
           session, model, {'images': images},
           {'logits': logits, 'probabilities': tf.nn.softmax(logits),
@@ -135,12 +135,17 @@ def report(folder, path, arrays, settings, counts):
   """Prints the tutorial's line; writes the JSON and what TensorBoard shows."""
   top1, top5, examples, latency = counts
   width, step = arrays['conv1/biases'].size, int(arrays.get('global_step', 0))
+  multiply_adds, parameters = cifar10.cost(width)
   result = {
       'conv1_channels': int(width), 'top1': 100.0 * top1 / examples,
       'top5': 100.0 * top5 / examples, 'examples': examples,
       'global_step': step, 'split': FLAGS.eval_data, 'weights': FLAGS.weights,
       'checkpoint': os.path.basename(path), 'latency_ms': round(latency, 3),
-      'batch_size': FLAGS.batch_size, 'multiply_adds': cifar10.cost(width)[0]}
+      'batch_size': FLAGS.batch_size, 'multiply_adds': multiply_adds,
+      'parameters': parameters}
+  for layer, kind in (('conv2', 'channels'), ('local3', 'units'),
+                      ('local4', 'units')):
+    result['%s_%s' % (layer, kind)] = int(arrays[layer + '/biases'].size)
   for name in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if name in settings:
       result[name] = settings[name]

@@ -223,10 +223,14 @@ def _extract(archive, folder):
 
 
 def local_variable(name, initializer, dtype=None):
-  """Creates a variable that no checkpoint holds."""
-  return tf.get_variable(name, initializer=initializer, dtype=dtype,
-                         trainable=False, use_resource=True,
-                         collections=[tf.GraphKeys.LOCAL_VARIABLES])
+  """Creates a variable that no checkpoint holds.
+
+  A scope that reuses variables does not reuse it: the training and the test
+  images would be one.
+  """
+  return tf.Variable(initializer, name=name, dtype=dtype, trainable=False,
+                     use_resource=True,
+                     collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
 
 def read_cifar10(filenames):
@@ -309,7 +313,7 @@ def shuffled_indices(positions, examples, seed, stream):
   Positions e * examples ... (e + 1) * examples - 1 are a permutation of the
   images, another one for every epoch e. Local variables keep the permutations
   of two epochs, which are made anew only when the first position enters another
-  epoch; every other step costs only a gather. Call this once a graph.
+  epoch; every other step costs only a gather.
 
   Args:
     positions: int64 [n], increasing, 0 or above, in two epochs at most.

@@ -314,8 +314,13 @@ def planned_sample():
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
     raise UserError('--num_images=%d is too few for --reconstruction=network; '
                     'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
-  return Sample(num_images, FLAGS.locations_per_image or ALL_POSITIONS,
-                FLAGS.batch_size, FLAGS.seed, digest)
+  locations = FLAGS.locations_per_image or ALL_POSITIONS
+  if min(FLAGS.batch_size, num_images) * locations < moments.CHECK_SHARE:
+    raise UserError('--batch_size=%d, --num_images=%d and '
+                    '--locations_per_image=%d leave no sample of a batch to '
+                    'check on; give more.' % (FLAGS.batch_size, num_images,
+                                              FLAGS.locations_per_image))
+  return Sample(num_images, locations, FLAGS.batch_size, FLAGS.seed, digest)
 
 
 def warn_of_degenerate(path, fit, kernel):

@@ -70,7 +70,7 @@ def outputs(arrays, names):
     tensors = cifar10.endpoints(images, arrays['conv1/biases'].size)
     session.run(tf.local_variables_initializer())
     checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
-                             for var in tf.trainable_variables()})
+                                for var in tf.trainable_variables()})
     return session.run(tensors[names] if isinstance(names, str) else
                        [tensors[name] for name in names])
 

@@ -230,8 +230,9 @@ MUTATIONS = {
         ],
         'test_cifar10.py::test_towers_are_the_batch': [
             # The weight decay counted once a tower.
-            ('if wd and not tf.get_variable_scope().reuse:', 'if wd:'),
-            ('if tf.get_variable_scope().reuse:', 'if False:'),
+            ("if wd and not any(var is each for each in tf.get_collection('decayed'))"
+             ':', 'if wd:'),
+            ('if tf.get_variable_scope().reuse is True:', 'if False:'),
             ('n * (i + 1) // number - n * i // number', 'n // number'),
             ('tf.concat(logits, 0)', 'tf.concat(logits[::-1], 0)'),
             ('inference(part, conv1_channels, precision)',
@@ -272,7 +273,7 @@ MUTATIONS = {
             ('max(warmup, schedule.warmup_steps)', 'warmup'),
         ],
         'test_cifar10.py::test_without_a_rate_it_is_the_tutorials': [
-            ('EPOCH_FOR_TRAIN / FLAGS.batch_size, None',
+            ('EPOCH_FOR_TRAIN / _tutorial_flags().batch_size, None',
              'EPOCH_FOR_EVAL / FLAGS.batch_size, None'),
             ('global_step, PUBLISHED, INITIAL_LEARNING_RATE',
              'global_step, PUBLISHED, 0.01'),

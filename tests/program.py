@@ -51,7 +51,8 @@ class Program:
       for path in pipes:
         os.mkfifo(path)
       self._process = FORKS.Process(
-          target=_become, args=(script, flags, largest_file, pipes), daemon=True)
+          target=_become, args=(script, flags, largest_file, pipes),
+          daemon=True)
       self._process.start()
       self.stdout, self._stderr = map(open, pipes)   # When it has opened them.
     self.pid = self._process.pid

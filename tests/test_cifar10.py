@@ -1,5 +1,9 @@
 """The network against counts by hand and TensorFlow's own operations."""
+import subprocess
+import sys
+
 import cifar10
+import conftest
 import numpy as np
 from thinet import checkpoint
 from thinet import operations
@@ -106,6 +110,36 @@ def test_a_notebook_of_2017_trains_and_evaluates(flags, data_dir):
     assert session.run(hits).shape == (16,)
 
 
+@pytest.mark.parametrize('reuse', [False, tf.AUTO_REUSE])
+def test_training_and_test_images_in_one_graph(flags, data_dir, reuse):
+  """Also in a scope that reuses variables; weight decay is added once."""
+  flags(data_dir=data_dir, batch_size=16)
+  with tf.Graph().as_default(), tf.Session() as session:
+    with tf.variable_scope('model', reuse=reuse):
+      images, labels = cifar10.distorted_inputs()
+      cifar10.inference(images)
+      tests, test_labels = cifar10.inputs(True)
+    with tf.variable_scope('model', reuse=True):
+      cifar10.inference(tests)
+    assert len(tf.get_collection('losses')) == 2
+    assert len(tf.trainable_variables()) == 10
+    session.run([tf.global_variables_initializer(),
+                 tf.local_variables_initializer()])
+    found, test_labels = session.run([labels, test_labels])
+  expected = np.fromfile(data_dir + '/cifar-10-batches-bin/test_batch.bin',
+                         np.uint8).reshape(-1, 3073)[:16, 0]
+  assert np.array_equal(test_labels, expected)
+  assert not np.array_equal(found, expected)
+
+
+def test_a_notebooks_arguments_are_no_flags_of_ours():
+  code = ('import sys; sys.path.insert(0, %r); sys.argv = ["kernel", "-f", "x"];'
+          ' import cifar10; print(cifar10.data_folder())' % conftest.ROOT)
+  assert subprocess.run([sys.executable, '-c', code], check=True, text=True,
+                        stdout=subprocess.PIPE).stdout == (
+                            'data/cifar-10-batches-bin\n')
+
+
 # Where the batch size is known, conv2 rounds more coarsely, so a unit close to
 # a kink (of a ReLU or a maximum) may pass its gradient on or not.
 @pytest.mark.parametrize('batch, tolerance', [(None, 1e-4), (5, 0.3)])
@@ -163,7 +197,7 @@ def test_towers_are_the_batch(precision, tolerance):
           tensor.dtype == tf.bfloat16 for op in session.graph.get_operations()
           for tensor in op.outputs)
       checkpoint.assign(session, {var: weights[var.op.name]
-                               for var in tf.trainable_variables()})
+                                  for var in tf.trainable_variables()})
       found.append(session.run([logits, loss] + tf.gradients(
           loss, tf.trainable_variables())))
   for whole, halves in zip(*found):
@@ -212,7 +246,7 @@ def test_removing_the_last_filters_equals_zeroing_them():
     with tf.Graph().as_default(), tf.Session() as session:
       logits = cifar10.inference(tf.constant(images, tf.float32), width)
       checkpoint.assign(session, {var: values[var.op.name]
-                               for var in tf.trainable_variables()})
+                                  for var in tf.trainable_variables()})
       results.append(session.run(logits))
   np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-6)
 

@@ -42,7 +42,7 @@ def test_counts_equal_numpys(flags, data_dir, weights, eval_data, examples,
     logits = cifar10.inference(images, 12)
     session.run(tf.local_variables_initializer())
     checkpoint.assign(session, {var: arrays[var.op.name + suffix]
-                             for var in tf.trainable_variables()})
+                                for var in tf.trainable_variables()})
     logits, labels = session.run([logits, labels])
   ranks = (logits > logits[range(examples), labels][:, None]).sum(1)
   assert counts == [(ranks < 1).sum(), (ranks < 5).sum(), examples]
@@ -71,6 +71,8 @@ def test_report_by_hand(tmp_path, flags, capsys, more, name):
       'checkpoint': 'model.ckpt-7', 'split': more.get('eval_data', 'test'),
       'weights': more.get('weights', 'averaged'),
       # conv1, conv2, local3, local4, softmax_linear.
+      'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192,
+      'parameters': 1068298 - 1676 * 61,
       'multiply_adds': 129600 + 691200 + 884736 + 73728 + 1920}
 
 
@@ -82,7 +84,8 @@ def test_eval_json_line_and_scalars(data_dir, trained):
   assert result.keys() == {
       'conv1_channels', 'top1', 'top5', 'examples', 'global_step', 'split',
       'weights', 'checkpoint', 'seed', 'latency_ms', 'batch_size',
-      'multiply_adds', 'seconds'}
+      'multiply_adds', 'seconds', 'parameters', 'conv2_channels',
+      'local3_units', 'local4_units'}
   assert (result['conv1_channels'], result['examples'], result['global_step'],
           result['split'], result['weights'], result['checkpoint'],
           result['seed']) == (12, 100, 30, 'test', 'averaged', 'model.ckpt-30',
@@ -166,7 +169,7 @@ def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
     session.run(tf.local_variables_initializer())
     _, arrays, _ = conftest.newest(trained)
     checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
-                             for var in tf.trainable_variables()})
+                                for var in tf.trainable_variables()})
     logits = session.run(logits)
   records = np.concatenate([np.fromfile(path, np.uint8) for path in
                             cifar10_input.data_files(cifar10.data_folder(),

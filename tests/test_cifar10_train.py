@@ -152,7 +152,7 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
     velocity = dict.fromkeys(weights, 0.0)
     for number, rate in enumerate(rates):
       checkpoint.assign(session, {variables[name]: np.float32(value)
-                               for name, value in weights.items()})
+                                  for name, value in weights.items()})
       found = session.run(gradients, {step: number})
       for name, gradient in found.items():
         gradient = gradient.astype(np.float64)

@@ -35,6 +35,7 @@ def names_in(path):
     if isinstance(node, ast.Import):
       imported.update(alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
+      assert not node.level, '%s: name the module in full' % path
       imported.add(node.module)
       imported.update('%s.%s' % (node.module, alias.name)
                       for alias in node.names)
@@ -62,3 +63,12 @@ def test_flags_are_read_by_scripts_and_by_the_tutorials_forms(name):
   """cifar10 reads them for its tutorial forms, such as distorted_inputs()."""
   _, used = names_in(modules()[name])
   assert 'FLAGS' not in used or name in SCRIPTS + ['cifar10']
+
+
+def test_no_benchmark_imports_another():
+  """All share timing.py, which is none."""
+  paths = glob.glob(os.path.join(conftest.ROOT, 'benchmarks', '*.py'))
+  names = {os.path.basename(path)[:-3] for path in paths} - {'timing'}
+  assert len(names) > 3
+  for path in paths:
+    assert not names & names_in(path)[0]

@@ -398,6 +398,16 @@ def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
   assert not (tmp_path / 'compress.json').exists()
 
 
+def test_an_error_is_never_that_of_no_samples(tmp_path, flags, data_dir,
+                                              trained):
+  """A tenth of a batch of one image at nine positions is no sample."""
+  flags(data_dir=data_dir, checkpoint_dir=trained, output_dir=str(tmp_path),
+        conv1_channels=5, batch_size=1, locations_per_image=9)
+  with pytest.raises(UserError, match='leave no sample of a batch to check on'):
+    thinet_compress.compress()
+  assert not os.listdir(tmp_path)
+
+
 def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained,
                                           stored_rows, stored_order):
   """From nine tenths of them, an order as good as the textbook's from all."""
