@@ -133,7 +133,8 @@ def test_training_and_test_images_in_one_graph(flags, data_dir, reuse):
 
 
 def test_a_notebooks_arguments_are_no_flags_of_ours():
-  code = ('import sys; sys.path.insert(0, %r); sys.argv = ["kernel", "-f", "x"];'
+  code = ('import sys; sys.path.insert(0, %r); '
+          'sys.argv = ["kernel", "-f", "x"];'
           ' import cifar10; print(cifar10.data_folder())' % conftest.ROOT)
   assert subprocess.run([sys.executable, '-c', code], check=True, text=True,
                         stdout=subprocess.PIPE).stdout == (
