@@ -201,9 +201,11 @@ def test_towers_are_the_batch(precision, tolerance):
                                   for var in tf.trainable_variables()})
       found.append(session.run([logits, loss] + tf.gradients(
           loss, tf.trainable_variables())))
-  for whole, halves in zip(*found):
+  for number, (whole, halves) in enumerate(zip(*found)):
+    # After logits and loss come gradients, which a unit close to a kink may pass
+    # on or not.
     assert (np.linalg.norm(halves - whole) <
-            tolerance * np.linalg.norm(whole))
+            max(tolerance, 0.02 * (number > 1)) * np.linalg.norm(whole))
 
 
 @pytest.mark.parametrize('cores, gpu, batch_size, towers, threads', [
