@@ -230,8 +230,8 @@ MUTATIONS = {
         ],
         'test_cifar10.py::test_towers_are_the_batch': [
             # The weight decay counted once a tower.
-            ("if wd and not any(var is each for each in tf.get_collection('decayed'))"
-             ':', 'if wd:'),
+            ('if wd and not any(var is each for each in '
+             "tf.get_collection('decayed')):", 'if wd:'),
             ('if tf.get_variable_scope().reuse is True:', 'if False:'),
             ('n * (i + 1) // number - n * i // number', 'n // number'),
             ('tf.concat(logits, 0)', 'tf.concat(logits[::-1], 0)'),

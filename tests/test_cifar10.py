@@ -202,8 +202,8 @@ def test_towers_are_the_batch(precision, tolerance):
       found.append(session.run([logits, loss] + tf.gradients(
           loss, tf.trainable_variables())))
   for number, (whole, halves) in enumerate(zip(*found)):
-    # After logits and loss come gradients, which a unit close to a kink may pass
-    # on or not.
+    # After logits and loss come gradients, which a unit close to a kink may
+    # pass on or not.
     assert (np.linalg.norm(halves - whole) <
             max(tolerance, 0.02 * (number > 1)) * np.linalg.norm(whole))
 
