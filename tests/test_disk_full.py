@@ -9,10 +9,11 @@ from test_cifar10_train import assert_same, train
 
 
 def full(command, folder, largest_file):
-  code, _, errors = conftest.run(*command, largest_file=largest_file)
+  code, output, errors = conftest.run(*command, largest_file=largest_file)
   assert code == 1
   last = errors.splitlines()[-1]
   assert 'Folder %s cannot be written to (File too large)' % folder in last
+  return output
 
 
 @pytest.mark.parametrize('largest_file', [
@@ -47,7 +48,8 @@ def test_compression_and_evaluation(tmp_path, data_dir, trained):
   evaluate = ('cifar10_eval.py', '--data_dir=' + data_dir,
               '--checkpoint_dir=%s' % slim)
   for largest_file in (10, 150):
-    full(evaluate, slim / 'eval_test', largest_file)
+    output = full(evaluate, slim / 'eval_test', largest_file)
+    assert 'precision @ 1' in output   # The result is seen, if not kept.
     assert not os.path.exists(slim / 'eval.json')
   assert conftest.run(*evaluate)[0] == 0
   assert json.load(open(slim / 'eval.json'))['conv1_channels'] == 5
