@@ -51,7 +51,7 @@ def trained(data_dir, tmp_path_factory):
 
 def newest(folder):
   """Reads the newest checkpoint of a folder: (path, arrays, settings)."""
-  return checkpoint.read_newest(str(folder), cifar10.shapes_like)
+  return checkpoint.read_newest(str(folder), cifar10.shapes_like)[:3]
 
 
 def outputs(arrays, names):
@@ -92,13 +92,14 @@ def call(capsys, monkeypatch):
   return run_main
 
 
-def start(script, *flags, largest_file=None):
+def start(script, *flags, largest_file=None, ignored=None):
   """Starts a script of the suite as a process of its own: program.Program.
 
   With largest_file, a write beyond that many bytes into a file fails, as on a
-  full disk.
+  full disk. A signal may be ignored from the start, as nohup does.
   """
-  return program.Program(os.path.join(ROOT, script), list(flags), largest_file)
+  return program.Program(os.path.join(ROOT, script), list(flags), largest_file,
+                         ignored)
 
 
 def run(script, *flags, largest_file=None):

@@ -4,6 +4,7 @@ A real process, with its own pid, signals, limits and exit code; but what takes
 seconds in each, the import of TensorFlow, is done once, in a process that forks
 them. (The sweep's tests start theirs with the interpreter.)
 """
+import io
 import multiprocessing
 import os
 import resource
@@ -17,11 +18,14 @@ FORKS = multiprocessing.get_context('forkserver')
 FORKS.set_forkserver_preload(['pytest', 'cifar10_input', 'thinet.summaries'])
 
 
-def _become(script, flags, largest_file, pipes):
+def _become(script, flags, largest_file, ignored, pipes):
   """In the new process: runs the script as `python script flags`."""
   for number, path in enumerate(pipes, 1):
     os.dup2(os.open(path, os.O_WRONLY), number)
-  sys.stdout.reconfigure(write_through=True)
+  sys.stdout = io.TextIOWrapper(open(1, 'wb', 0, closefd=False),
+                                write_through=True)
+  if ignored:
+    signal.signal(ignored, signal.SIG_IGN)
   if largest_file:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
   sys.argv = [script] + flags
@@ -37,13 +41,14 @@ class Program:
     returncode: None, or after communicate its exit code, or -signal.
   """
 
-  def __init__(self, script, flags, largest_file=None):
+  def __init__(self, script, flags, largest_file=None, ignored=None):
     """Starts it.
 
     Args:
       script: path.
       flags: list of strings.
       largest_file: bytes beyond which a write into a file fails, or None.
+      ignored: number of a signal that it ignores from the start, or None.
     """
     self.returncode = None
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +56,7 @@ class Program:
       for path in pipes:
         os.mkfifo(path)
       self._process = FORKS.Process(
-          target=_become, args=(script, flags, largest_file, pipes),
+          target=_become, args=(script, flags, largest_file, ignored, pipes),
           daemon=True)
       self._process.start()
       self.stdout, self._stderr = map(open, pipes)   # When it has opened them.
@@ -71,7 +76,7 @@ class Program:
     errors = []
     reader = threading.Thread(target=lambda: errors.append(self._stderr.read()))
     reader.start()
-    output = self.stdout.read()
+    output = '' if self.stdout.closed else self.stdout.read()
     reader.join()
     self._process.join()
     self.returncode = self._process.exitcode

@@ -1,15 +1,14 @@
-"""Checkpoints that were cut, changed or taken from elsewhere; the lock."""
-import json
+"""Checkpoints that were cut, changed or taken from elsewhere."""
 import os
 import shutil
-import subprocess
-import sys
 
 from thinet import checkpoint
+from thinet import files
 import cifar10
 import conftest
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from thinet.checkpoint import CheckpointError
 
 
@@ -22,7 +21,7 @@ def network(width):
 
 
 def test_what_is_saved_is_read_back_also_from_another_place(tmp_path):
-  arrays, settings = network(5), {'seed': 3, 'parent': {'kept': [1, 2]}}
+  arrays, settings = network(5), {'seed': 3, 'parent': {'rate': 0.5}}
   os.mkdir(tmp_path / 'here')
   checkpoint.save(str(tmp_path / 'here'), arrays, settings)
   shutil.move(tmp_path / 'here', tmp_path / 'there')
@@ -46,9 +45,11 @@ def test_damage_is_noticed_and_named(tmp_path, part, damage):
                     'empty': b'', 'missing': b''}[damage])
   if damage == 'missing':
     path.unlink()
-  with pytest.raises(CheckpointError, match='damaged or incomplete') as fault:
-    conftest.newest(tmp_path)
-  assert str(tmp_path / 'model.ckpt-0') in str(fault.value)
+  prefix = str(tmp_path / 'model.ckpt-0')
+  with pytest.raises(checkpoint.DamagedError,
+                     match='is (damaged|incomplete)') as fault:
+    checkpoint.read(prefix, cifar10.shapes_like)
+  assert prefix in str(fault.value)
 
 
 def drop_bias(arrays):
@@ -64,12 +65,31 @@ def drop_all(arrays):
   arrays.clear()
   arrays['x'] = np.float32(0)
 
+def retype(arrays):
+  arrays['conv1/weights'] = arrays['conv1/weights'].astype(np.float64)
+
+def word(arrays):
+  arrays['local4/biases' + checkpoint.AVERAGE] = np.asarray(b'?')
+
+def step_of_two(arrays):
+  arrays['global_step'] = np.int64([1, 2])
+
+def step_below(arrays):
+  arrays['global_step'] = np.int64(-1)
+
+def step_between(arrays):
+  arrays['global_step'] = np.float64(0.5)
+
 @pytest.mark.parametrize('change, words', [
     (drop_bias, 'lacks local3/biases'),
     (drop_average, 'lacks conv2/weights/ExponentialMovingAverage'),
-    (reshape, r'conv2/weights of shape \[5, 5, 6, 64\], expected '
-              r'\[5, 5, 5, 64\]'),
-    (drop_all, 'lacks conv1/weights')])
+    (reshape, r'conv2/weights of type float32 and shape \[5, 5, 6, 64\], '
+              r'expected float32 and \[5, 5, 5, 64\]'),
+    (drop_all, 'lacks conv1/weights'),
+    (retype, r'conv1/weights of type float64 .* expected float32'),
+    (word, 'local4/biases/ExponentialMovingAverage of type .S1'),
+    (step_of_two, 'has global_step'), (step_below, 'has global_step'),
+    (step_between, 'has global_step')])
 def test_another_network_is_refused(tmp_path, change, words):
   arrays = network(5)
   change(arrays)
@@ -79,18 +99,137 @@ def test_another_network_is_refused(tmp_path, change, words):
 
 
 def test_the_newest_checkpoint_is_that_of_the_highest_step(tmp_path):
-  """Ordered by number, not by letter; from the state file, if there is one."""
+  """Ordered by number, not by letter; whatever the state file says."""
   def steps():
-    return [os.path.basename(path)
-            for path in checkpoint.finished(str(tmp_path))]
+    return [os.path.basename(path) for path in checkpoint.paths(str(tmp_path))]
   for step in (9, 1000, 20):
     (tmp_path / ('model.ckpt-%d.index' % step)).write_text('')
   assert steps() == ['model.ckpt-1000', 'model.ckpt-20', 'model.ckpt-9']
-  (tmp_path / 'checkpoint').write_text(
-      'model_checkpoint_path: "model.ckpt-20"\n'
-      'all_model_checkpoint_paths: "model.ckpt-9"\n'
-      'all_model_checkpoint_paths: "model.ckpt-20"\n')
-  assert steps() == ['model.ckpt-20', 'model.ckpt-9']
+  for name in ('model.ckpt-%s.index' % ('9' * 5000)[:200], 'model.ckpt-x.index',
+               'model.ckpt-3.index.tempstate', 'xmodel.ckpt-3.index'):
+    (tmp_path / name).write_text('')
+  (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-8"')
+  assert steps() == ['model.ckpt-1000', 'model.ckpt-20', 'model.ckpt-9']
+
+
+@pytest.mark.parametrize('text', [
+    'x', '[]', 'null', '3', '{"seed": [1]}', '{"seed": null}',
+    '{"seed": %s}' % ('9' * 400), '{"parent": {"rate": 1e999}}',
+    '{"a": NaN}', '[' * 100000, b'\xff'], ids=range(11))
+def test_settings_that_no_program_writes_are_refused(tmp_path, monkeypatch,
+                                                     text):
+  monkeypatch.setattr(checkpoint.json, 'dumps', lambda settings: (
+      type('Text', (), {'encode': lambda self: text if isinstance(text, bytes)
+                        else text.encode()})()))
+  checkpoint.save(str(tmp_path), network(5), {})
+  monkeypatch.undo()
+  with pytest.raises(CheckpointError, match='settings that cannot be read'):
+    conftest.newest(tmp_path)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_what_is_not_finite_is_neither_saved_nor_read(tmp_path, monkeypatch,
+                                                      value):
+  arrays = network(5)
+  arrays['local3/biases'][7] = value
+  with pytest.raises(CheckpointError, match='not finite in local3/biases; it '):
+    checkpoint.save(str(tmp_path), arrays, {})
+  assert not os.listdir(tmp_path)
+  monkeypatch.setattr(checkpoint, 'not_finite', lambda arrays: None)
+  checkpoint.save(str(tmp_path), arrays, {})
+  monkeypatch.undo()
+  with pytest.raises(CheckpointError, match='are not finite, in local3/biases'):
+    conftest.newest(tmp_path)
+
+
+def test_folders_are_names_and_no_patterns(tmp_path):
+  """To TensorFlow's own functions, `a[b]` is `ab`, and `r?` is also `rx`."""
+  for name in ('a[b]', 'r?', '*', 'rx', '\\'):
+    os.mkdir(tmp_path / name)
+    for step in range(4):
+      checkpoint.save(str(tmp_path / name), dict(
+          network(5), global_step=np.int64(step)), {'name': name}, step, keep=2)
+  for name in ('a[b]', 'r?', '*', 'rx', '\\'):
+    found = checkpoint.read_newest(str(tmp_path / name), cifar10.shapes_like)
+    assert found.settings == {'name': name}
+    assert found.arrays['global_step'] == 3
+    assert sorted(os.listdir(tmp_path / name)) == sorted(['checkpoint'] + [
+        'model.ckpt-%d.%s' % (step, part) for step in (2, 3)
+        for part in ('index', 'data-00000-of-00001')])
+  # For other programs.
+  assert tf.train.latest_checkpoint(str(tmp_path / 'rx')) == (
+      str(tmp_path / 'rx' / 'model.ckpt-3'))
+  assert tf.train.get_checkpoint_state(
+      str(tmp_path / 'rx')).all_model_checkpoint_paths == [
+          str(tmp_path / 'rx' / ('model.ckpt-%d' % step)) for step in (2, 3)]
+
+
+def test_a_checkpoint_is_on_the_disk_before_the_state_file_names_it(
+    tmp_path, monkeypatch):
+  happened = []
+  fsync, replace = os.fsync, os.replace
+  monkeypatch.setattr(os, 'fsync', lambda descriptor: (happened.append(
+      os.path.basename(os.readlink('/proc/self/fd/%d' % descriptor))),
+                                                       fsync(descriptor)))
+  monkeypatch.setattr(os, 'replace', lambda old, new: (
+      happened.append(os.path.basename(new)), replace(old, new)))
+  monkeypatch.setattr(os, 'unlink', lambda path: happened.append('unlink'))
+  checkpoint.save(str(tmp_path), network(5), {}, step=1)
+  happened.clear()
+  checkpoint.save(str(tmp_path), network(5), {}, step=2)
+  named = happened.index('checkpoint')
+  for name in ('model.ckpt-2.index', 'model.ckpt-2.data-00000-of-00001',
+               tmp_path.name):
+    assert name in happened[:named]
+  assert 'unlink' not in happened[:named] and 'unlink' in happened[named:]
+
+
+def test_a_checkpoint_of_a_later_step_is_not_removed(tmp_path):
+  for step in (9, 1, 2):
+    checkpoint.save(str(tmp_path), network(5), {}, step=step)
+  assert [os.path.basename(path) for path in checkpoint.paths(str(tmp_path))
+          ] == ['model.ckpt-9', 'model.ckpt-2']
+
+
+def test_a_good_checkpoint_beside_a_bad_one_is_found(tmp_path, capsys):
+  for step in (1, 2):
+    checkpoint.save(str(tmp_path), network(5), {'step': step}, step, keep=3)
+  (tmp_path / 'model.ckpt-2.index').write_bytes(b'')
+  path, _, settings = conftest.newest(tmp_path)
+  assert path.endswith('model.ckpt-1') and settings == {'step': 1}
+  assert ('model.ckpt-2 is damaged' in (error := capsys.readouterr().err) and
+          'taking %s.' % path in error)
+  os.unlink(tmp_path / 'model.ckpt-1.data-00000-of-00001')
+  with pytest.raises(CheckpointError,
+                     match='-2 is damaged .*with: the command that made it'):
+    conftest.newest(tmp_path)
+  files.write_json(str(tmp_path / 'run.json'), {'command': 'python x.py --y'})
+  with pytest.raises(CheckpointError, match='again with: python x.py --y'):
+    conftest.newest(tmp_path)
+
+
+def test_damaged_checkpoints_are_moved_aside(tmp_path, capsys):
+  for _ in range(2):
+    checkpoint.save(str(tmp_path), network(5), {}, 2)
+    (tmp_path / 'model.ckpt-2.index').write_bytes(b'bad')
+    assert checkpoint.read_to_continue(str(tmp_path),
+                                       cifar10.shapes_like) is None
+  assert not checkpoint.paths(str(tmp_path))
+  for number in '12':
+    aside = tmp_path / 'damaged' / ('model.ckpt-2.' + number)
+    assert (aside / 'model.ckpt-2.index').read_bytes() == b'bad'
+    assert (aside / 'model.ckpt-2.data-00000-of-00001').stat().st_size > 10**6
+    assert 'moved to %s' % aside in capsys.readouterr().err or number == '2'
+
+
+def test_what_cannot_be_opened_is_not_called_damaged(tmp_path):
+  checkpoint.save(str(tmp_path), network(5), {})
+  os.unlink(tmp_path / 'model.ckpt-0.index')
+  os.mkfifo(tmp_path / 'model.ckpt-0.index')
+  for read in (checkpoint.read_newest, checkpoint.read_to_continue):
+    with pytest.raises(CheckpointError, match='0 cannot be read .*regular'):
+      read(str(tmp_path), cifar10.shapes_like)
+  assert not os.path.exists(tmp_path / 'damaged')
 
 
 def test_averages_go_by_the_names_of_their_weights():
@@ -108,34 +247,6 @@ def test_folders_without_checkpoint(tmp_path):
     conftest.newest(tmp_path)
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
-  path = tmp_path / 'x.json'
-  checkpoint.write_json(str(path), {'b': [1, 2], 'a': {'c': 'ä'}})
-  assert json.loads(path.read_text()) == {'b': [1, 2], 'a': {'c': 'ä'}}
-  with pytest.raises(TypeError):
-    checkpoint.write_json(str(path), {'b': object()})
-  assert json.loads(path.read_text())['b'] == [1, 2]
-  assert os.listdir(tmp_path) == ['x.json']
-
-
-def test_one_holder_at_a_time_and_the_dead_do_not_hold(tmp_path):
-  code = ('import sys; sys.path.insert(0, %r); from thinet import checkpoint; '
-          'lock = checkpoint.hold(%r); print("held", flush=True); input()' % (
-              conftest.ROOT, str(tmp_path)))
-  holder = subprocess.Popen([sys.executable, '-c', code], text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-  assert holder.stdout.readline() == 'held\n'
-  with pytest.raises(CheckpointError,
-                     match='in use by process %d;' % holder.pid):
-    checkpoint.hold(str(tmp_path))
-  holder.kill()
-  holder.communicate()
-  checkpoint.hold(str(tmp_path)).close()
-  (tmp_path / 'file').write_text('')
-  with pytest.raises(CheckpointError, match='cannot be used'):
-    checkpoint.hold(str(tmp_path / 'file'))
-
-
 def test_other_settings_are_refused_with_both_values():
   checkpoint.require_same('f', {'seed': 1}, {'seed': 1})
   with pytest.raises(CheckpointError,
@@ -144,5 +255,9 @@ def test_other_settings_are_refused_with_both_values():
     checkpoint.require_same('f', {'seed': 1}, {'seed': 1, 'random_streams': 2})
   with pytest.raises(CheckpointError, match='f was made with seed = 1, not 2'):
     checkpoint.require_same('f', {'seed': 1}, {'seed': 2})
+  for name, words in [('data_digest', 'other images than --data_dir has now'),
+                      ('parent_digest', 'other weights than its parent has')]:
+    with pytest.raises(CheckpointError, match=words):
+      checkpoint.require_same('f', {name: 'a', 'x': 1}, {name: 'b', 'x': 2})
   with pytest.raises(CheckpointError, match='schedule = fast, not None'):
     checkpoint.require_same('f', {'seed': 1, 'schedule': 'fast'}, {'seed': 1})

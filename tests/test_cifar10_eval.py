@@ -1,4 +1,5 @@
 """Evaluation against a count in NumPy, and as a process."""
+import hashlib
 import json
 import os
 import shutil
@@ -6,6 +7,7 @@ import subprocess
 import sys
 
 from thinet import checkpoint
+from thinet import files
 import cifar10
 import cifar10_eval
 import cifar10_input
@@ -55,20 +57,22 @@ def test_counts_equal_numpys(flags, data_dir, weights, eval_data, examples,
 def test_report_by_hand(tmp_path, flags, capsys, more, name):
   """A compressed network that took 1.5 s gets 85 and 99 of 200 images right."""
   flags(**more)
-  checkpoint.write_json(str(tmp_path / 'compress.json'),
-                        {'seconds': {'moments': 1.0, 'write': 0.5}})
-  cifar10_eval.report(
-      str(tmp_path), 'x/model.ckpt-7', dict(drawn(3), global_step=7),
-      {'criterion': 'l1'}, (85, 99, 200, 12.34567))
+  files.write_json(str(tmp_path / 'compress.json'),
+                   {'seconds': {'moments': 1.0, 'write': 0.5}})
+  cifar10_eval.report(str(tmp_path), checkpoint.Checkpoint(
+      path='x/model.ckpt-7', arrays=dict(drawn(3), global_step=7),
+      settings={'criterion': 'l1'}, digest='ab'), 'cd',
+                      (85, 99, 200, 12.34567))
   assert 'precision @ 1 = 0.425, @ 5 = 0.495 (200 images, step 7)' in (
       capsys.readouterr().out)
-  result = json.load(open(tmp_path / name))
+  result = files.read_json(tmp_path / name)
   assert len(list(tmp_path.glob('*.json'))) == 2
   assert result == {
       'top1': 42.5, 'top5': 49.5, 'examples': 200, 'global_step': 7,
       'seconds': 1.5, 'latency_ms': 12.346, 'batch_size': 128,
       'conv1_channels': 3, 'criterion': 'l1',
-      'checkpoint': 'model.ckpt-7', 'split': more.get('eval_data', 'test'),
+      'checkpoint': 'model.ckpt-7', 'checkpoint_digest': 'ab',
+      'data_digest': 'cd', 'split': more.get('eval_data', 'test'),
       'weights': more.get('weights', 'averaged'),
       # conv1, conv2, local3, local4, softmax_linear.
       'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192,
@@ -85,7 +89,16 @@ def test_eval_json_line_and_scalars(data_dir, trained):
       'conv1_channels', 'top1', 'top5', 'examples', 'global_step', 'split',
       'weights', 'checkpoint', 'seed', 'latency_ms', 'batch_size',
       'multiply_adds', 'seconds', 'parameters', 'conv2_channels',
-      'local3_units', 'local4_units'}
+      'local3_units', 'local4_units', 'checkpoint_digest', 'data_digest',
+      'digest'}
+  # As `cat FILES | sha256sum` prints them.
+  for name, path, parts in [
+      ('data_digest', os.path.join(data_dir, cifar10_input.FOLDER),
+       ['/test_batch.bin']),
+      ('checkpoint_digest', os.path.join(trained, 'model.ckpt-30'),
+       ['.index', '.data-00000-of-00001'])]:
+    content = b''.join(open(path + part, 'rb').read() for part in parts)
+    assert result[name] == hashlib.sha256(content).hexdigest()
   assert (result['conv1_channels'], result['examples'], result['global_step'],
           result['split'], result['weights'], result['checkpoint'],
           result['seed']) == (12, 100, 30, 'test', 'averaged', 'model.ckpt-30',
@@ -153,14 +166,23 @@ model = tf.saved_model.load(sys.argv[1]).signatures['serving_default']
 found = model(tf.constant(images))
 assert model.structured_input_signature[1]['images'].dtype == tf.uint8
 np.savez(sys.argv[3], **{name: value.numpy() for name, value in found.items()})
+try:   # A larger image is refused; its corner is not rated.
+  model(tf.zeros([1, 64, 64, 3], tf.uint8))
+except tf.errors.InvalidArgumentError as error:
+  assert '[1,64,64,3]' in str(error) and '[?,32,32,3]' in str(error)
+else:
+  raise AssertionError
 """
 
 
+@pytest.mark.parametrize('weights, suffix', [('averaged', checkpoint.AVERAGE),
+                                             ('raw', '')])
 def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
-                                              trained):
-  """It gives the checkpoint's labels on every training image."""
-  flags(data_dir=data_dir, checkpoint_dir=trained, batch_size=500,
-        export_dir=str(tmp_path / 'new' / 'model'))
+                                              trained, weights, suffix):
+  """It gives the evaluated weights' labels on every training image."""
+  trained = shutil.copytree(trained, tmp_path / 'trained')
+  flags(data_dir=data_dir, checkpoint_dir=str(trained), batch_size=500,
+        weights=weights, export_dir=str(tmp_path / 'new' / 'model'))
   assert cifar10_eval.evaluate() == 0
   assert os.listdir(tmp_path / 'new') == ['model']
   with tf.Graph().as_default(), tf.Session() as session:
@@ -168,7 +190,7 @@ def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
         0, tf.int64))[0], 12)
     session.run(tf.local_variables_initializer())
     _, arrays, _ = conftest.newest(trained)
-    checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
+    checkpoint.assign(session, {var: arrays[var.op.name + suffix]
                                 for var in tf.trainable_variables()})
     logits = session.run(logits)
   records = np.concatenate([np.fromfile(path, np.uint8) for path in
@@ -196,6 +218,23 @@ def test_an_export_overwrites_nothing(tmp_path, flags, data_dir, trained, more,
   flags(data_dir=data_dir, checkpoint_dir=trained, export_dir=str(tmp_path),
         **more)
   with pytest.raises(cifar10_input.UserError, match=words):
+    cifar10_eval.evaluate()
+  assert not os.listdir(tmp_path)
+
+
+def test_an_export_goes_where_tensorflow_can_load_it(tmp_path, flags, data_dir,
+                                                     trained):
+  """TensorFlow's loader takes a path for a pattern."""
+  flags(data_dir=data_dir, checkpoint_dir=trained,
+        export_dir=str(tmp_path / 'a[b]' / 'c'))
+  with pytest.raises(cifar10_input.UserError, match='cannot load'):
+    cifar10_eval.evaluate()
+  assert not os.listdir(tmp_path)
+
+
+def test_the_checkpoint_is_looked_for_before_the_data(tmp_path, flags):
+  flags(data_dir=str(tmp_path / 'data'), checkpoint_dir=str(tmp_path / 'none'))
+  with pytest.raises(checkpoint.CheckpointError, match='none does not exist'):
     cifar10_eval.evaluate()
   assert not os.listdir(tmp_path)
 

@@ -3,9 +3,11 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 
 from thinet import checkpoint
+from thinet import files
 import cifar10
 import cifar10_train
 import conftest
@@ -54,22 +56,69 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, trained,
   assert code == 0 and 'is finished: step 30 of 30' in output
 
 
-@pytest.mark.parametrize('number, code', [(signal.SIGINT, 130),
-                                          (signal.SIGTERM, 143)])
+@pytest.mark.parametrize('number', [
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1,
+    signal.SIGUSR2, signal.SIGXCPU])
 def test_signals_save_and_the_same_command_continues(tmp_path, data_dir,
-                                                     number, code):
+                                                     number):
   process = conftest.start(*train(tmp_path, data_dir, 100000))
   for line in process.stdout:
     if ': step 10,' in line:
       break
   process.send_signal(number)
   output, _ = process.communicate()
-  assert process.returncode == code
-  assert 'saved; the same command continues' in output
+  assert process.returncode == 128 + number
+  assert output.endswith('Stopped by %s and saved; the same command '
+                         'continues.\n' % number.name)
   step = int(conftest.newest(tmp_path)[1]['global_step'])
   assert step > 10
   code, output, _ = conftest.run(*train(tmp_path, data_dir, step + 1))
   assert code == 0 and 'at step %d of %d' % (step, step + 1) in output
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path, data_dir):
+  """As nohup asks for."""
+  process = conftest.start(*train(tmp_path, data_dir, 100000),
+                           ignored=signal.SIGHUP)
+  process.stdout.readline()
+  process.send_signal(signal.SIGHUP)
+  assert 'step 10,' in process.stdout.readline()
+  process.terminate()
+  assert 'SIGTERM' in process.communicate()[0]
+
+
+def test_a_training_whose_reader_has_gone_saves(tmp_path, data_dir):
+  """As behind `| head -1`, and in a terminal that was closed."""
+  process = conftest.start(*train(tmp_path, data_dir, 100000))
+  process.stdout.readline()
+  process.stdout.close()
+  assert process.communicate()[1].count('Traceback') == 0
+  assert process.returncode == 128 + signal.SIGPIPE
+  assert int(conftest.newest(tmp_path)[1]['global_step']) >= 11
+
+
+def test_a_clock_that_stands_still(tmp_path, data_dir, flags, monkeypatch):
+  for name in ('time', 'perf_counter', 'monotonic'):
+    monkeypatch.setattr(cifar10_train.time, name, lambda: 5.0)
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=3,
+        log_frequency=1)
+  assert cifar10_train.train(cifar10.PUBLISHED, 2) == 0
+  assert files.read_json(tmp_path / 'run.json')['seconds'] == 0
+
+
+def test_more_steps_than_asked_for_are_not_called_finished(flags, data_dir,
+                                                           trained):
+  flags(data_dir=data_dir, train_dir=trained, batch_size=50, max_steps=20)
+  with pytest.raises(UserError, match='is at step 30, beyond the 20 of this'):
+    cifar10_train.train(cifar10.PUBLISHED, 12)
+
+
+def test_the_folder_is_tried_before_the_data(tmp_path, flags, monkeypatch):
+  (tmp_path / 'file').touch()
+  flags(data_dir=str(tmp_path / 'data'), train_dir=str(tmp_path / 'file'))
+  with pytest.raises(files.FileError, match='file is not a folder'):
+    cifar10_train.train(cifar10.PUBLISHED, 12)
+  assert os.listdir(tmp_path) == ['file']
 
 
 def test_log_line_run_json_and_events(tmp_path, data_dir):
@@ -166,8 +215,8 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
         weights[name] = weights[name] - rate * ahead
         decay = (2 + number) / (11 + number)
         averages[name] = decay * averages[name] + (1 - decay) * weights[name]
-  after, _ = checkpoint.read(str(tmp_path / 'model.ckpt-2'),
-                             cifar10.shapes_like)
+  after = checkpoint.read(str(tmp_path / 'model.ckpt-2'),
+                          cifar10.shapes_like).arrays
   for name, value in weights.items():
     went, found = value - start[name], after[name] - np.float64(start[name])
     assert np.abs(went).max() > 0
@@ -239,7 +288,7 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
   start[spoiled].flat[0] = np.nan
   with pytest.raises(UserError, match=words):
     cifar10_train.train(cifar10.PUBLISHED, 2, initial=start)
-  assert checkpoint.finished(str(tmp_path)) == []
+  assert checkpoint.paths(str(tmp_path)) == []
 
 
 def test_other_settings_are_refused(flags, data_dir, trained):
@@ -265,7 +314,8 @@ def copy_steps(source, target, data_dir, flags):
 
 
 def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
-  """It goes on before a damaged checkpoint, and stops if all are damaged."""
+  """It goes on before a damaged checkpoint, and makes all again if it has to.
+  """
   copy_steps(trained, tmp_path, data_dir, flags)
   with open(tmp_path / 'model.ckpt-20.data-00000-of-00001', 'r+b') as data:
     data.seek(1000)
@@ -277,8 +327,36 @@ def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
   assert 'model.ckpt-10 at step 10 of 30' in captured.out
   assert_same(tmp_path, trained)
   for path in glob.glob(str(tmp_path / '*.index')):
-    os.unlink(path)
-  with pytest.raises(UserError, match='All 3 checkpoints in .* are damaged'):
+    open(path, 'w').close()   # As power that failed leaves them.
+  flags(seed=3)
+  damaged = shutil.copytree(tmp_path, tmp_path / 'other')
+  flags(train_dir=str(damaged))
+  with pytest.raises(checkpoint.CheckpointError, match='seed = 0, not 3'):
+    cifar10_train.train(cifar10.PUBLISHED, 12)
+  flags(seed=0, train_dir=str(tmp_path))
+  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert_same(tmp_path, trained)
+  assert len(os.listdir(tmp_path / 'damaged')) == 4   # One of them before.
+
+
+def test_a_state_file_that_names_a_missing_checkpoint(tmp_path, data_dir,
+                                                      trained, flags):
+  copy_steps(trained, tmp_path, data_dir, flags)
+  (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-30"')
+  (tmp_path / 'run.json').write_text('{"start": [], "seconds": "odd"}')
+  flags(max_steps=30)
+  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert_same(tmp_path, trained)
+
+
+def test_a_checkpoint_without_a_variable_is_refused(tmp_path, data_dir, flags):
+  copy_steps(None, tmp_path, data_dir, flags)
+  path, arrays, settings = conftest.newest(tmp_path)
+  del arrays['loss/avg' if 'loss/avg' in arrays else sorted(
+      name for name in arrays if name.endswith('/avg'))[0]]
+  checkpoint.save(str(tmp_path), arrays, settings, 20)
+  flags(max_steps=30)
+  with pytest.raises(checkpoint.CheckpointError, match='lacks .*/avg'):
     cifar10_train.train(cifar10.PUBLISHED, 12)
 
 
@@ -298,8 +376,8 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir):
   assert re.search(r'is (nan|inf) at step \d+ with learning rate 1e\+06|'
                    r'A weight is not finite after step \d+', errors)
   assert 'Traceback' not in errors
-  for path in checkpoint.finished(str(tmp_path)):
-    arrays, _ = checkpoint.read(path, cifar10.shapes_like)
+  for path in checkpoint.paths(str(tmp_path)):
+    arrays = checkpoint.read(path, cifar10.shapes_like).arrays
     assert all(np.isfinite(value).all() for value in arrays.values())
 
 

@@ -9,10 +9,11 @@ from test_cifar10_train import assert_same, train
 
 
 def full(command, folder, largest_file):
-  code, _, errors = conftest.run(*command, largest_file=largest_file)
+  code, output, errors = conftest.run(*command, largest_file=largest_file)
   assert code == 1
   last = errors.splitlines()[-1]
   assert 'Folder %s cannot be written to (File too large)' % folder in last
+  return output
 
 
 @pytest.mark.parametrize('largest_file', [
@@ -21,7 +22,7 @@ def full(command, folder, largest_file):
     10**6])   # The checkpoint fails.
 def test_training(tmp_path, data_dir, trained, largest_file):
   full(train(tmp_path, data_dir), tmp_path, largest_file)
-  assert checkpoint.finished(str(tmp_path)) == []
+  assert checkpoint.paths(str(tmp_path)) == []
   code, _, _ = conftest.run(*train(tmp_path, data_dir))
   assert code == 0
   assert_same(tmp_path, trained)
@@ -47,7 +48,8 @@ def test_compression_and_evaluation(tmp_path, data_dir, trained):
   evaluate = ('cifar10_eval.py', '--data_dir=' + data_dir,
               '--checkpoint_dir=%s' % slim)
   for largest_file in (10, 150):
-    full(evaluate, slim / 'eval_test', largest_file)
+    output = full(evaluate, slim / 'eval_test', largest_file)
+    assert 'precision @ 1' in output   # The result is seen, if not kept.
     assert not os.path.exists(slim / 'eval.json')
   assert conftest.run(*evaluate)[0] == 0
   assert json.load(open(slim / 'eval.json'))['conv1_channels'] == 5

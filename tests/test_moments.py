@@ -1,4 +1,9 @@
 """Patches cut by hand, their moments, and the file that keeps them."""
+import selectors
+import subprocess
+import sys
+
+import conftest
 import numpy as np
 import tensorflow.compat.v1 as tf
 from test_algebra import moments_of
@@ -58,13 +63,46 @@ def test_a_file_of_moments_is_used_where_key_and_shapes_are_right(tmp_path):
     return moments.cached(str(tmp_path), key, 4, make)
   long_key = bytes(100)
   assert same(read(long_key + b'a'), made[0]) and len(made) == 1
-  path, = tmp_path.iterdir()
+  path, = tmp_path.glob('*.bin')
   assert same(read(long_key + b'a'), made[0]) and len(made) == 1
   assert same(read(long_key + b'b'), made[1]) and len(made) == 2
-  for name in algebra.Moments._fields:   # A file that is whole, but of others.
-    with np.load(path) as whole:
-      arrays = dict(whole)
-    arrays[name] = np.concatenate([arrays[name]] * 2)
-    np.savez(path, **arrays)
+  other, = set(tmp_path.glob('*.bin')) - {path}
+  whole = path.read_bytes()
+  for changed in (other.read_bytes(),   # Whole, but of another key.
+                  whole[:-8], whole + bytes(8), b'',
+                  *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1:]
+                    for at in range(0, len(whole), 7))):
+    path.write_bytes(changed)
     count = len(made)
     assert same(read(long_key + b'a'), made[-1]) and len(made) == count + 1
+
+
+def test_one_program_makes_the_moments_and_the_other_waits(tmp_path):
+  """Two processes ask at the same time; make leaves a mark, and takes long."""
+  code = """if True:
+      import sys, time, pathlib
+      sys.path.insert(0, %r)
+      import numpy as np
+      from thinet import algebra, moments
+      def make():
+        folder = pathlib.Path(sys.argv[1])
+        (folder / sys.argv[2]).touch()
+        while not (folder / 'go').exists():
+          time.sleep(0.05)
+        return (algebra.Moments(np.eye(3), np.ones(3), 5),) * 2
+      print('asking', flush=True)
+      print(moments.cached(sys.argv[1], b'key', 3, make)[1].count)
+      """ % conftest.ROOT
+  one, other = (subprocess.Popen(
+      [sys.executable, '-c', code, str(tmp_path), 'made by %d' % number],
+      stdout=subprocess.PIPE, text=True) for number in (1, 2))
+  lines = {each: [each.stdout.readline()] for each in (one, other)}
+  ready = selectors.DefaultSelector()
+  for each in (one, other):
+    ready.register(each.stdout, selectors.EVENT_READ)
+  (key, _), = ready.select()   # The one that waits says so.
+  assert key.fileobj.readline().startswith('Waiting for process ')
+  (tmp_path / 'go').touch()
+  for each in (one, other):
+    assert each.communicate()[0].endswith('5\n') and each.returncode == 0
+  assert len(list(tmp_path.glob('made by *'))) == 1

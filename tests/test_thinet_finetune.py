@@ -43,8 +43,8 @@ def test_training_is_given_the_averages(tmp_path, flags, monkeypatch):
   arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
             for suffix in ('', checkpoint.AVERAGE)
             for name, shape in cifar10.weight_shapes(3).items()}
-  checkpoint.save(str(tmp_path), arrays, {'criterion': 'l1',
-                                          'conv1_channels': 3})
+  path = checkpoint.save(str(tmp_path), arrays, {'criterion': 'l1',
+                                                 'conv1_channels': 3})
   asked = []
   monkeypatch.setattr(cifar10_train, 'train',
                       lambda *given, **made: asked.append((given, made)))
@@ -55,6 +55,7 @@ def test_training_is_given_the_averages(tmp_path, flags, monkeypatch):
   ((schedule, width, stream, initial, preconditioners), made), = asked
   assert (schedule.name, width, stream) == ('finetune', 3, 'finetuning')
   assert made == {'parent': {'criterion': 'l1', 'conv1_channels': 3},
+                  'parent_digest': checkpoint.digest(path),
                   'criterion': 'l1', 'fine_tuned': True}
   assert initial.keys() == arrays.keys()
   for name, value in preconditioners().items():
@@ -131,6 +132,6 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
       '--learning_rate=1e6', '--checkpoint_frequency=1')
   assert code == 1 and ('not finite' in errors or 'Loss is' in errors)
   assert 'Traceback' not in errors
-  for path in checkpoint.finished(tuned):
-    arrays, _ = checkpoint.read(path, cifar10.shapes_like)
+  for path in checkpoint.paths(tuned):
+    arrays = checkpoint.read(path, cifar10.shapes_like).arrays
     assert all(np.isfinite(value).all() for value in arrays.values())
