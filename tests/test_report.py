@@ -480,7 +480,7 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
         **{'run' if name == 'eval' else name: {
             'seconds': 3, 'git_commit': 'a', 'end': 'b', 'device': 'c',
             'parent': {'seed': 1, 'schedule': 'fast', 'precision': 'float32',
-                       'data_digest': 'd'}}})
+                       'data_digest': 'trained'}}})
   path = str(folder / (name + '.json'))
   good, shown = files.read_json(path), 0
   for key in [*good, *good.get('settings', {}), *good.get('parent', {})]:
