@@ -26,6 +26,12 @@ RESULTS = os.path.join(conftest.ROOT, 'results')
 NETWORKS = os.path.join(RESULTS, 'networks.csv')
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+  """test_files.py tests that files are durable; here there are thousands."""
+  monkeypatch.setattr(os, 'fsync', lambda descriptor: None)
+
+
 def write(folder, **values):
   """A network's folder; run and compress are the JSON beside eval.json.
 
