@@ -10,11 +10,11 @@ cores.
 
 A stop is HUP, INT, TERM or USR1 to the sweep's shell, which must end with 128 +
 the signal and leave nothing running; kill -9 to all of its processes; or a
-pause, STOP and CONT. A damaged file is emptied, cut, deleted, replaced, or has
-one bit flipped.
+pause, STOP and CONT.
 """
 import argparse
 import collections
+import contextlib
 import datetime
 import glob
 import os
@@ -38,120 +38,129 @@ from thinet import files
 
 POLITE = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
 SIGNALS = POLITE + [signal.SIGKILL, signal.SIGSTOP]
-MOST_STARTS = 5        # Programs that start before the next stop, at most,
-LONGEST_WAIT = 8.0     # then seconds to the stop; short waits are likelier.
+MOST_STARTS = 5        # A stop comes when so many programs have started, at
+LONGEST_WAIT = 8.0     # most, and seconds later; short waits are likelier.
 LONGEST_PAUSE = 3.0    # Seconds from STOP to CONT.
 LONGEST_STOP = 120.0   # Seconds that a polite stop may take.
-DAMAGE_SHARE = 0.6     # Of the stops that are followed by damage.
+DAMAGE_SHARE = 0.6     # Of the runs that are followed by damage.
 
 
-class Sweep:
-  """A sweep in a new folder, run by the same command again and again."""
+def sweep(data, out):
+  """Starts the sweep as a process group of its own, with a new log."""
+  with open(out + '.log', 'w') as log:
+    return subprocess.Popen(
+        [os.path.join(ROOT, 'run_experiments.sh')], stdout=log, stderr=log,
+        start_new_session=True,
+        env=dict(os.environ, PYTHON=sys.executable, DATA_DIR=data, OUT=out,
+                 JOBS='2', WIDTHS='64 8', EPOCHS='6', FINETUNE_EPOCHS='3',
+                 MODES='thinet_none thinet_scale', CONTROLS=''))
 
-  def __init__(self, folder, data, name):
-    self.out = os.path.join(folder, name)
-    self._data, self._log = data, os.path.join(folder, name + '.log')
-    self.process = None
 
-  def start(self):
-    """Starts it as a process group of its own, with a new log."""
-    with open(self._log, 'w') as log:
-      self.process = subprocess.Popen(
-          [os.path.join(ROOT, 'run_experiments.sh')], stdout=log, stderr=log,
-          start_new_session=True,
-          env=dict(os.environ, PYTHON=sys.executable, DATA_DIR=self._data,
-                   OUT=self.out, JOBS='2', WIDTHS='64 8', EPOCHS='6',
-                   FINETUNE_EPOCHS='3', MODES='thinet_none thinet_scale',
-                   CONTROLS=''))
+def stages(out):
+  """'start', then the programs that were started, according to the log."""
+  with open(out + '.log', errors='replace') as log:
+    return ['start'] + [os.path.basename(line.split()[2]) for line in log
+                        if re.match(r'\+ \S+ \S', line)]
 
-  def programs(self):
-    """Names of the scripts that were started, according to the log."""
-    with open(self._log, errors='replace') as log:
-      return [os.path.basename(line.split()[2]) for line in log
-              if re.match(r'\+ \S+ \S', line)]
 
-  def ends_before(self, starts, seconds):
-    """Waits for programs to start, then seconds; whether the sweep ended."""
-    while self.process.poll() is None and len(self.programs()) < starts:
-      time.sleep(0.05)
-    try:
-      return self.process.wait(seconds) is not None
-    except subprocess.TimeoutExpired:
-      return False
-
-  def stop(self, number, pause):
-    """Sends a signal; returns the number of processes that it leaves."""
-    group = self.process.pid
-    if number in POLITE:
-      os.kill(group, number)
-      code = self.process.wait(LONGEST_STOP)
-      # It dies of it if it has only begun, and may just have come to its end.
-      if code not in (128 + number, -number, 0):
-        self.fail('exit code %d after %s' % (code, number.name))
-      return len(running(group))
-    os.killpg(group, number)
-    if number == signal.SIGSTOP:
-      time.sleep(pause)
-      os.killpg(group, signal.SIGCONT)
-    else:
-      self.process.wait()
-      while running(group):
-        time.sleep(0.01)
-    return 0
-
-  def fail(self, words):
-    """Ends the soak with the log; the folder stays."""
-    with open(self._log, errors='replace') as log:
-      sys.exit('%s\n%s in %s' % (log.read(), words, self.out))
+def ended(process, out, starts, seconds):
+  """Waits for programs to start, then seconds; whether the sweep ended."""
+  starts += len(stages(out))
+  while process.poll() is None and len(stages(out)) < starts:
+    time.sleep(0.05)
+  try:
+    return process.wait(seconds) is not None
+  except subprocess.TimeoutExpired:
+    return False
 
 
 def running(group):
-  """Process numbers of a group, without those that have ended."""
-  found = []
+  """Number of a group's processes, without those that have ended."""
+  found = 0
   for path in glob.glob('/proc/[0-9]*/stat'):
-    try:
-      with open(path) as source:
-        state, _, its_group = source.read().rpartition(')')[2].split()[:3]
-    except OSError:   # It has just ended.
-      continue
-    if int(its_group) == group and state not in 'ZX':
-      found.append(path.split('/')[2])
+    with contextlib.suppress(OSError), open(path) as source:
+      state, _, of_group = source.read().rpartition(')')[2].split()[:3]
+      found += int(of_group) == group and state not in 'ZX'
   return found
 
 
-def kind_of(path):
-  """A file's kind: its name without numbers and other marks of its own."""
-  name = os.path.basename(path)
-  if '.tfevents.' in name:
-    return 'events'
-  return 'part' if name.endswith('.part') else re.sub(r'-\w+', '', name)
+def stop(process, number, pause):
+  """Sends a signal; returns the number of processes that it leaves."""
+  if number in POLITE:
+    process.send_signal(number)
+    code = process.wait(LONGEST_STOP)
+    # It dies of it if it has only begun, and may just have come to its end.
+    assert code in (128 + number, -number, 0), (number, code)
+    return running(process.pid)
+  os.killpg(process.pid, number)
+  if number == signal.SIGSTOP:
+    time.sleep(pause)
+    os.killpg(process.pid, signal.SIGCONT)
+    return 0
+  while running(process.pid) or process.poll() is None:
+    time.sleep(0.01)
+  return 0
 
 
 def damage(out, dice):
-  """Damages a file of a sweep; returns its kind and how, or None."""
+  """Damages a file of a sweep; returns (kind, how), or () without files."""
   kinds = collections.defaultdict(list)
-  for path in sorted(glob.glob(glob.escape(out) + '/**', recursive=True,
+  for path in sorted(glob.glob(out + '/**', recursive=True,
                                include_hidden=True)):
     if os.path.isfile(path) and '/damaged/' not in path:
-      kinds[kind_of(path)].append(path)
+      # Its name without numbers and other marks of its own.
+      kinds[re.sub(r'-\w+|\.out\..*|^\..*(?=\.part)', '',
+                   os.path.basename(path))].append(path)
   if not kinds:
-    return None
+    return ()
   kind = dice.choice(sorted(kinds))
   path = dice.choice(kinds[kind])
   with open(path, 'rb') as source:
-    content = bytearray(source.read())
-  how = dice.choice(['emptied', 'cut', 'flipped', 'replaced', 'deleted']
-                    if content else ['replaced', 'deleted'])
+    content = bytearray(source.read()) or bytearray(9)
+  at, how = dice.randrange(len(content)), dice.choice(
+      ['emptied', 'cut', 'flipped', 'replaced', 'deleted'])
+  if how == 'flipped':
+    content[at] ^= 1 << dice.randrange(8)
+  with open(path, 'wb') as target:
+    target.write({'cut': content[:at], 'flipped': content, 'replaced':
+                  dice.randbytes(len(content))}.get(how, b''))
   if how == 'deleted':
     os.unlink(path)
-    return kind, how
-  if how == 'flipped':
-    content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
-  with open(path, 'wb') as target:
-    target.write({'emptied': b'', 'flipped': content,
-                  'cut': content[:dice.randrange(len(content) or 1)],
-                  'replaced': dice.randbytes(len(content) or 9)}[how])
   return kind, how
+
+
+def disturbed(data, out, dice, done, enough):
+  """Runs a sweep to its end, with stops, and damage between the runs.
+
+  Args:
+    data, out: as for sweep.
+    dice: random.Random.
+    done: name -> Counter, to which what is done is added.
+    enough: function of nothing, whether enough is done.
+  """
+  finished = False
+  while not finished or not enough() and dice.random() < DAMAGE_SHARE:
+    if finished or os.path.isdir(out) and dice.random() < DAMAGE_SHARE:
+      what = damage(out, dice)
+      done['damaged_files'].update(what[:1])
+      print('damage %d:' % done['damaged_files'].total(), *what, flush=True)
+    process, number = sweep(data, out), signal.SIGSTOP
+    while number == signal.SIGSTOP:   # It goes on after a pause.
+      finished = ended(process, out, dice.randint(0, MOST_STARTS), None
+                       if enough() else LONGEST_WAIT * dice.random() ** 2)
+      if finished:
+        break
+      number, stage = dice.choice(SIGNALS), stages(out)[-1]
+      done['left_running'][''] += stop(process, number,
+                                       dice.uniform(0, LONGEST_PAUSE))
+      done['signals'][number.name[3:]] += 1
+      done['stages_killed'][stage] += 1
+      print('kill %d: %s in %s' % (done['signals'].total(), number.name, stage),
+            flush=True)
+    if finished and process.returncode:
+      with open(out + '.log', errors='replace') as log:
+        sys.exit('%s\nExit code %d in %s.' % (log.read(), process.returncode,
+                                              out))
 
 
 def results(out):
@@ -175,54 +184,6 @@ def differing(one, other):
              for key in one.keys() | other.keys())
 
 
-class Soak:
-  """What was done to the sweeps, and how many more kills and damages to do."""
-
-  def __init__(self, seed, kills, damages):
-    self._dice, self._kills, self._damages = random.Random(seed), kills, damages
-    self.stages, self.signals = collections.Counter(), collections.Counter()
-    self.damaged, self.left_running = collections.Counter(), 0
-
-  def enough(self):
-    return (self.signals.total() >= self._kills and
-            self.damaged.total() >= self._damages)
-
-  def run(self, sweep):
-    """Runs a sweep to its end, with stops, and damage between the runs."""
-    while True:
-      sweep.start()
-      ended = self._stop_once(sweep)
-      if ended and sweep.process.wait():
-        sweep.fail('exit code %d' % sweep.process.returncode)
-      if ended and (self.enough() or self._dice.random() < 0.5):
-        return
-      if ended or self._dice.random() < DAMAGE_SHARE:
-        done = damage(sweep.out, self._dice)
-        if done:
-          self.damaged[done[0]] += 1
-          print('damage %d: %s %s' % (self.damaged.total(), *done), flush=True)
-
-  def _stop_once(self, sweep):
-    """Lets a sweep run until a stop that ends it, or to its end.
-
-    Returns:
-      Whether it came to its end by itself.
-    """
-    dice, number = self._dice, signal.SIGSTOP
-    while number == signal.SIGSTOP:   # It goes on after a pause.
-      if sweep.ends_before(
-          len(sweep.programs()) + dice.randrange(MOST_STARTS + 1),
-          None if self.enough() else LONGEST_WAIT * dice.random() ** 2):
-        return True
-      number, stage = dice.choice(SIGNALS), (['start'] + sweep.programs())[-1]
-      self.left_running += sweep.stop(number, dice.uniform(0, LONGEST_PAUSE))
-      self.signals[number.name[3:]] += 1
-      self.stages[stage] += 1
-      print('kill %d: %s in %s' % (self.signals.total(), number.name, stage),
-            flush=True)
-    return False
-
-
 def main():
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--kills', type=int, default=40)
@@ -232,29 +193,31 @@ def main():
   arguments = parser.parse_args()
   for number in POLITE:   # What is ignored here, the sweep could not hear.
     signal.signal(number, signal.SIG_DFL)
-  start, sweeps, differing_cells, differing_weights = time.time(), 0, 0, 0
-  soak = Soak(arguments.seed, arguments.kills, arguments.damages)
-  folder = tempfile.mkdtemp(prefix='soak-')
-  data = os.path.join(folder, 'data')
+  dice, start = random.Random(arguments.seed), time.time()
+  done = {name: collections.Counter() for name in (
+      'signals', 'stages_killed', 'damaged_files', 'left_running')}
+  differing_cells = differing_weights = sweeps = 0
+
+  def enough():
+    return (done['signals'].total() >= arguments.kills and
+            done['damaged_files'].total() >= arguments.damages)
+
+  folder = tempfile.mkdtemp(prefix='soak-')   # It stays if something is wrong.
+  data, out = os.path.join(folder, 'data'), os.path.join(folder, 'undisturbed')
   demo_data.write(data, images_per_file=200)
-  undisturbed = Sweep(folder, data, 'undisturbed')
-  undisturbed.start()
-  if undisturbed.process.wait():
-    undisturbed.fail('exit code %d' % undisturbed.process.returncode)
-  expected = results(undisturbed.out)
-  while not soak.enough():
-    sweeps += 1
-    sweep = Sweep(folder, data, 'sweep%d' % sweeps)
-    soak.run(sweep)
-    found = results(sweep.out)
+  disturbed(data, out, dice, done, lambda: True)
+  expected = results(out)
+  while not enough():
+    sweeps, out = sweeps + 1, os.path.join(folder, 'sweep%d' % (sweeps + 1))
+    disturbed(data, out, dice, done, enough)
+    found = results(out)
     differing_cells += differing(expected[0], found[0])
     differing_weights += differing(expected[1], found[1])
-    shutil.rmtree(sweep.out)
-  shutil.rmtree(folder)
-  result = {
-      'kills': soak.signals.total(), 'signals': dict(soak.signals),
-      'stages_killed': dict(soak.stages), 'damages': soak.damaged.total(),
-      'damaged_files': dict(soak.damaged), 'left_running': soak.left_running,
+  left_running = done.pop('left_running').total()
+  wrong = differing_cells or differing_weights or left_running
+  files.write_json(arguments.output, {
+      **done, 'kills': done['signals'].total(),
+      'damages': done['damaged_files'].total(), 'left_running': left_running,
       'sweeps': sweeps, 'cells_compared': sweeps * len(expected[0]),
       'weights_compared': sweeps * len(expected[1]),
       'differing_cells': differing_cells,
@@ -262,11 +225,11 @@ def main():
       'seconds': round(time.time() - start), 'seed': arguments.seed,
       'date': datetime.date.today().isoformat(),
       'machine': '%s, %d cores' % (platform.processor() or platform.machine(),
-                                   os.cpu_count())}
-  files.write_json(arguments.output, result)
-  for item in sorted(result.items()):
-    print('%s: %s' % item)
-  return 1 if differing_cells or differing_weights or soak.left_running else 0
+                                   os.cpu_count())})
+  print(open(arguments.output).read())
+  if not wrong:
+    shutil.rmtree(folder)
+  return 1 if wrong else 0
 
 
 if __name__ == '__main__':
