@@ -114,8 +114,8 @@ def maybe_download_and_extract():
 
 
 def data_folder():
-  """Path of the folder below FLAGS.data_dir that holds the six data files."""
-  return os.path.join(_tutorial_flags().data_dir, cifar10_input.FOLDER)
+  """Path of the folder in FLAGS.data_dir, or itself, that holds the data."""
+  return cifar10_input.data_folder(_tutorial_flags().data_dir)
 
 
 def distorted_inputs(seed=0, global_step=None, stream='training', parts=1):

@@ -11,11 +11,13 @@ one that was never stopped.
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import sys
 import tarfile
-import tempfile
 import zlib
+
+from thinet import files
 
 # Before TensorFlow's import, so that it prints fewer start-up messages.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -43,6 +45,7 @@ NUM_EXAMPLES_PER_EPOCH_FOR_EVAL = 10000
 
 RECORD_SIDE = 32             # Side of a stored image.
 RECORD_BYTES = 1 + 3 * RECORD_SIDE * RECORD_SIDE
+BLOCK_BYTES = 1000 * RECORD_BYTES   # Verified at a time.
 
 FOLDER = 'cifar-10-batches-bin'
 TRAIN_FILES = ['data_batch_%d.bin' % i for i in range(1, 6)]
@@ -53,6 +56,8 @@ ARCHIVE_BYTES = 170052171
 ARCHIVE_SHA256 = (
     'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd')
 ARCHIVE_MEMBER_BYTES = 10000 * RECORD_BYTES
+FETCH_AGAIN = ('fetch it again, or move its folder away and run the same '
+               'command, which fetches all six')
 
 RANDOM_STREAMS = 2           # Goes up when the same seed gives other batches.
 MAX_BRIGHTNESS_DELTA = 63
@@ -64,6 +69,21 @@ class UserError(Exception):
 
 
 # ----------------------------------------------------------------- the files
+
+
+def data_folder(data_dir):
+  """Path of the folder that holds, or will hold, the six data files.
+
+  Args:
+    data_dir: the folder that has cifar-10-batches-bin, or that folder itself.
+  """
+  inside = os.path.join(data_dir, FOLDER)
+  itself = os.path.basename(os.path.normpath(data_dir)) == FOLDER or any(
+      os.path.lexists(os.path.join(data_dir, name))
+      for name in TRAIN_FILES + TEST_FILES)
+  if itself and not os.path.lexists(inside):
+    return data_dir or '.'
+  return inside
 
 
 def data_files(data_dir, eval_data):
@@ -104,66 +124,79 @@ def verify(paths):
   digest, records = hashlib.sha256(), 0
   for path in paths:
     try:
-      data = np.fromfile(path, np.uint8)
+      with open(files.open_regular(path), 'rb') as source:
+        records += _verify(path, source, digest)
     except OSError as error:
       raise UserError(
           'Data file %s cannot be read (%s); put the six CIFAR-10 files there, '
           'or name another folder with --data_dir.' % (path, error.strerror))
-    if not data.size or data.size % RECORD_BYTES:
-      raise UserError(
-          'Data file %s has %d bytes, expected a whole number of records of %d '
-          'bytes, one or more; fetch it again.' % (path, data.size,
-                                                   RECORD_BYTES))
-    labels = data[::RECORD_BYTES]
-    if labels.max() >= NUM_CLASSES:
-      bad = int(np.argmax(labels >= NUM_CLASSES))
-      raise UserError(
-          'Data file %s has label %d in record %d, expected 0 to %d; fetch it '
-          'again.' % (path, labels[bad], bad, NUM_CLASSES - 1))
-    digest.update(data)
-    records += data.size // RECORD_BYTES
   return records, digest.hexdigest()
 
 
-def download(data_dir, url):
-  """Makes sure that <data_dir>/cifar-10-batches-bin holds the data set.
+def _verify(path, source, digest):
+  """Checks an open data file; updates the digest, returns its records."""
+  size = os.fstat(source.fileno()).st_size
+  if not size or size % RECORD_BYTES:
+    raise UserError(
+        'Data file %s has %d bytes, expected a whole number of records of %d '
+        'bytes, one or more; %s.' % (path, size, RECORD_BYTES, FETCH_AGAIN))
+  records = 0
+  for block in iter(lambda: source.read(BLOCK_BYTES), b''):
+    labels = np.frombuffer(block, np.uint8)[::RECORD_BYTES]
+    if labels.max() >= NUM_CLASSES:
+      bad = int(np.argmax(labels >= NUM_CLASSES))
+      raise UserError('Data file %s has label %d in record %d, expected 0 to '
+                      '%d; %s.' % (path, labels[bad], records + bad,
+                                   NUM_CLASSES - 1, FETCH_AGAIN))
+    digest.update(block)
+    records += labels.size
+  return records
 
-  Does nothing if that folder exists. Otherwise downloads the archive into a
-  temporary folder inside data_dir and checks it; then the six data files appear
-  together, by one rename.
+
+def download(data_dir, url):
+  """Makes sure that the data folder is there.
+
+  Does nothing if it exists. Otherwise downloads the archive into a temporary
+  folder beside it and checks it; then the six data files appear together, by
+  one rename.
 
   Args:
-    data_dir: folder to hold cifar-10-batches-bin; made if need be.
+    data_dir: as for data_folder; made if need be.
     url: address of the archive; file:// works, too.
 
   Raises:
     UserError: the archive cannot be fetched, or is not the official one.
   """
-  folder = os.path.join(data_dir, FOLDER)
+  folder = data_folder(data_dir)
   if os.path.lexists(folder):
     return
+  above = os.path.dirname(os.path.normpath(folder)) or '.'
   remedy = ('Try again, name a mirror with --data_url, name a folder that has '
             '%s with --data_dir, or run ./run_experiments.sh demo, which makes '
             'its own data.' % FOLDER)
+  # Named before it is made, so that a signal at any moment leaves nothing.
+  scratch = os.path.join(above, '.download-' + secrets.token_hex(8))
   try:
-    os.makedirs(data_dir, exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix='.download-', dir=data_dir)
-  except OSError as error:
-    raise UserError('Folder %s cannot be made or written to (%s); name another '
-                    'with --data_dir.' % (data_dir, error.strerror))
-  try:
+    try:
+      files.make_folder(scratch)
+    except OSError as error:
+      raise UserError('Folder %s cannot be made or written to (%s); name '
+                      'another with --data_dir.' % (above, error.strerror))
     archive = os.path.join(scratch, 'archive.part')
     try:
       _fetch(url, archive)
     except (OSError, ValueError, http_client.HTTPException) as error:
       raise UserError('Download of %s failed: %s. %s' % (url, error, remedy))
     _check_archive(url, archive, remedy)
-    _extract(archive, os.path.join(scratch, FOLDER))
     try:
+      _extract(archive, os.path.join(scratch, FOLDER))
       os.rename(os.path.join(scratch, FOLDER), folder)
-    except OSError:
+      files.sync(above)
+    except OSError as error:
       if not os.path.isdir(folder):  # Else another process was faster.
-        raise
+        raise UserError('Folder %s cannot be written to (%s); make room there, '
+                        'or name another with --data_dir.' % (
+                            above, error.strerror))
   finally:
     shutil.rmtree(scratch, ignore_errors=True)
 
@@ -213,7 +246,9 @@ def _extract(archive, folder):
       name = wanted.pop(member.name)
       with open(os.path.join(folder, name), 'wb') as target:
         shutil.copyfileobj(members.extractfile(member), target)
+        target.flush()
         os.fsync(target.fileno())
+  files.sync(folder)
   if wanted:
     raise UserError('The archive lacks %s; name a mirror with --data_url.' %
                     ', '.join(sorted(wanted)))
@@ -252,8 +287,8 @@ def read_cifar10(filenames):
   def load():
     parts = []
     for name, size in zip(filenames, sizes):
-      part = tf.reshape(tf.decode_raw(tf.read_file(name), tf.uint8),
-                        [size, RECORD_BYTES])
+      content = tf.read_file(os.fsencode(os.path.abspath(name)))
+      part = tf.reshape(tf.decode_raw(content, tf.uint8), [size, RECORD_BYTES])
       planes = tf.reshape(part[:, 1:], [size, 3, -1])
       pixels = tf.reshape(tf.transpose(planes, [0, 2, 1]), [size, -1])
       parts.append(tf.concat([part[:, :1], pixels], axis=1))

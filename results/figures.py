@@ -1,5 +1,5 @@
 """Draws a table: accuracy against the width of conv1 or the multiply-adds."""
-import os
+import io
 
 import matplotlib
 matplotlib.use('Agg')
@@ -46,7 +46,7 @@ def _spread(heights, low, high, gap):
           for behind, height in zip(range(len(placed))[::-1], placed)]
 
 
-def draw(path, table, cost, name):
+def draw(table, cost, name):
   """Draws top-1 against a cost, without and with fine-tuning beside each other.
 
   Lines are our figures, with a bar of one standard deviation where there are
@@ -54,13 +54,12 @@ def draw(path, table, cost, name):
   at its cheap end.
 
   Args:
-    path: PNG file; a temporary file is renamed to it.
     table: rows as from tables.rows.
     cost: width -> number; rows of other widths are left out.
     name: label of the cost, with its unit.
 
-  Raises:
-    OSError: the file cannot be written.
+  Returns:
+    The picture as a PNG file, in bytes.
   """
   figure, panels = pyplot.subplots(1, 2, figsize=INCHES, sharex=True)
   for axes, panel, title in zip(panels, ['no', 'yes'], [
@@ -100,8 +99,7 @@ def draw(path, table, cost, name):
   figure.text(0.99, 0.01, 'rings: published', ha='right', fontsize=8,
               color=CONTROL)
   figure.tight_layout()
-  try:
-    figure.savefig(path + '.part', format='png', dpi=DOTS)
-    os.replace(path + '.part', path)
-  finally:
-    pyplot.close(figure)
+  picture = io.BytesIO()
+  figure.savefig(picture, format='png', dpi=DOTS)
+  pyplot.close(figure)
+  return picture.getvalue()

@@ -9,6 +9,9 @@ more, and the published figures beside them. Writes the same into table.csv,
 top-1 against the width and the multiply-adds into top1_by_*.png, and a folder's
 networks into networks.csv, from which the table can be made again.
 
+A network whose files are damaged, or that was evaluated before its training
+ended, is named and left out; the exit code is then 1.
+
 --readme puts narrow tables between the markers of a file: <!-- table --> and
 <!-- /table -->, or those that results/README.md has.
 """
@@ -17,13 +20,17 @@ import csv
 import decimal
 import glob
 import io
-import json
 import os
 import re
+import signal
 import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
 
 import figures
 import tables
+from thinet import files
 
 COLUMNS = ['seed', 'schedule', 'conv1_channels', 'conv2_channels',
            'local3_units', 'local4_units', 'criterion', 'reconstruction',
@@ -40,8 +47,18 @@ OTHERS = {'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192}
 TABLE = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'n',
          'top1_mean', 'top1_sd', 'top5_mean', 'top5_sd', 'published_top1',
          'published_top5']
-PUBLISHED = os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                         'published.csv')
+PUBLISHED = os.path.join(ROOT, 'results', 'published.csv')
+# What eval.json and the settings in run.json or compress.json both say.
+SHARED = ['conv1_channels', 'seed', 'criterion', 'reconstruction', 'fine_tuned']
+
+
+def number(name, text):
+  """Converts a column's text to int or Decimal; raises ValueError."""
+  pattern = '[0-9]{1,15}' if name in WHOLE else '[0-9]{1,12}([.][0-9]{1,20})?'
+  if not re.fullmatch(pattern, text):
+    raise ValueError('%s is %.60a, not a %s' % (
+        name, text, 'whole number' if name in WHOLE else 'number'))
+  return (int if name in WHOLE else decimal.Decimal)(text)
 
 
 def network(values):
@@ -58,20 +75,14 @@ def network(values):
   """
   result = dict(values)
   for name in WHOLE + NUMBERS:
-    if values[name] == '' and name not in NEEDED:
-      continue
-    pattern = '[0-9]{1,15}' if name in WHOLE else '[0-9]{1,12}([.][0-9]{1,20})?'
-    if not re.fullmatch(pattern, values[name]):
-      raise ValueError("%s is '%s', not a %s" % (
-          name, values[name],
-          'whole number' if name in WHOLE else 'number'))
-    result[name] = (int if name in WHOLE else decimal.Decimal)(values[name])
+    if values[name] != '' or name in NEEDED:
+      result[name] = number(name, values[name])
   for name in set(COLUMNS) - set(WHOLE + NUMBERS):
     if values[name] not in WORDS.get(name, [values[name]]):
-      raise ValueError("%s is '%s', not %s" % (
+      raise ValueError('%s is %.60a, not %s' % (
           name, values[name], ' or '.join(filter(None, WORDS[name]))))
     if not values[name].isprintable():
-      raise ValueError('%s is %a, not plain text' % (name, values[name]))
+      raise ValueError('%s is %.60a, not plain text' % (name, values[name]))
   if not result['top1'] <= result['top5'] <= 100:
     raise ValueError('top1 and top5 are %s and %s, not percentages' % (
         values['top1'], values['top5']))
@@ -82,64 +93,137 @@ def network(values):
 
 
 def read_json(path):
-  """Reads a JSON file; its fractions become Decimal."""
-  with open(path) as source:
-    return json.load(source, parse_float=decimal.Decimal)
+  """Reads a JSON file of the programs; its fractions become Decimal.
+
+  Raises:
+    ValueError: it cannot be read, or was cut or edited; the text names it.
+  """
+  try:
+    return files.read_json(path, parse_float=decimal.Decimal)
+  except (OSError, ValueError, ArithmeticError, RecursionError) as error:
+    raise ValueError('%s cannot be read: %s' % (
+        os.path.basename(path), getattr(error, 'strerror', None) or error))
+
+
+def read_making(folder):
+  """Reads how a network was made, from its run.json or compress.json."""
+  for name in ('run.json', 'compress.json'):
+    if os.path.lexists(os.path.join(folder, name)):
+      return read_json(os.path.join(folder, name))
+  raise ValueError('it has no run.json and no compress.json')
+
+
+def check_same(result, made):
+  """Raises ValueError unless eval.json rates the network that was made."""
+  settings = made.get('settings', made)
+  for name in SHARED:
+    if result.get(name) != settings.get(name):
+      raise ValueError('eval.json is about %s = %.60a, not %.60a' % (
+          name, result.get(name), settings.get(name)))
+  # A compression makes no step.
+  if result['global_step'] != made.get('last_step', 0):
+    raise ValueError('it was evaluated at step %.60a of %.60a' % (
+        result['global_step'], made.get('last_step', 0)))
 
 
 def read_network(path):
   """Reads a network's eval.json and the run.json or compress.json beside it.
 
+  Args:
+    path: path of the eval.json.
+
   Returns:
-    As network(), or None if the file is about other images or weights than the
-    table's.
+    As network(), and 'data': the digests of the test and the training images.
+    None if eval.json is about other images or weights than the table's.
 
   Raises:
-    ValueError: a file is cut or lacks a key; the text names it.
+    ValueError: a file is damaged or lacks a key, or they do not fit each other;
+      the text names the path.
   """
   try:
     result = read_json(path)
     if (result['split'], result['weights']) != ('test', 'averaged'):
       return None
-    made = {}
-    for name in ('run.json', 'compress.json'):
-      beside = os.path.join(os.path.dirname(path), name)
-      if not made and os.path.exists(beside):
-        made = read_json(beside)
+    made = read_making(os.path.dirname(path))
+    check_same(result, made)
     # Its settings, its parent's, and so on up to the training from scratch.
     line = [made.get('settings', made)]
     while 'parent' in line[-1]:
       line.append(line[-1]['parent'])
+    for each in line:
+      if each['data_digest'] != line[-1]['data_digest']:
+        raise ValueError('it was made from other images than its parent')
     seconds = made.get('seconds', '')
     values = {name: result.get(name, made.get(name, '')) for name in COLUMNS}
     values.update(
-        seed=line[-1].get('seed', result.get('seed', '')),
-        schedule=line[-1].get('schedule', ''),
+        seed=line[-1].get('seed', ''), schedule=line[-1].get('schedule', ''),
         criterion=result.get('criterion', 'scratch'),
         fine_tuned='yes' if result.get('fine_tuned') else 'no',
         seconds=sum(seconds.values()) if isinstance(seconds, dict) else seconds,
         precision=next((settings['precision'] for settings in line
                         if 'precision' in settings), ''),
         commit=made.get('git_commit', '')[:12], date=made.get('end', '')[:10])
-    return network({name: str(value) for name, value in values.items()})
-  except (OSError, ValueError, LookupError, TypeError, AttributeError,
-          ArithmeticError, RecursionError) as error:
-    raise ValueError('%s is left out, it or the JSON beside it cannot be read '
-                     '(%s: %s); remove what is broken, and evaluate again.' % (
-                         path, type(error).__name__, error))
+    return dict(
+        network({name: str(value) for name, value in values.items()}),
+        data=(str(result['data_digest']), str(line[-1]['data_digest'])))
+  except (ValueError, LookupError, TypeError, AttributeError,
+          ArithmeticError) as error:
+    raise ValueError(
+        '%s is left out (%s%s); run the sweep again, or the commands that made '
+        'and evaluated it.' % (path, '' if type(error) is ValueError else
+                               type(error).__name__ + ': ', error))
 
 
-def read_folder(folder):
-  """Reads the networks of a sweep's folder; prints what cannot be read."""
-  networks = []
-  for path in sorted(glob.glob(os.path.join(glob.escape(folder), 'seed*', '*',
-                                            'eval.json'))):
+def check_data(networks):
+  """Exits if networks were trained or evaluated on different images.
+
+  Args:
+    networks: folder -> network, as from read_network.
+  """
+  seen = {}
+  for folder, each in networks.items():
+    seen.setdefault(each['data'], folder)
+  if len(seen) > 1:
+    (data, one), (other_data, other), *_ = seen.items()
+    training = data[0] == other_data[0]
+    sys.exit('%s and %s were %s on different images (SHA-256 %.12s... and '
+             '%.12s...); give each data set a folder of its own.' % (
+                 one, other, 'trained' if training else 'evaluated',
+                 data[training], other_data[training]))
+
+
+def read_folder(folder, faults):
+  """Reads the networks of a sweep's folder.
+
+  Args:
+    folder: its path.
+    faults: list, to which a sentence is added for each network that is left
+      out.
+
+  Returns:
+    List of networks. Exits if they are of different data.
+  """
+  networks = {}
+  for each in sorted(glob.glob(os.path.join(glob.escape(folder), 'seed*',
+                                            '*'))):
     try:
-      networks.append(read_network(path))
-    except ValueError as error:
-      print(error, file=sys.stderr)
-  return sorted(filter(None, networks), key=lambda each: (
+      names = os.listdir(each) if os.path.isdir(each) else []
+      if 'eval.json' in names:
+        networks[each] = read_network(os.path.join(each, 'eval.json'))
+      elif {'run.json', 'compress.json'} & set(names):
+        print('%s is not evaluated yet, so it is not in the table.' % each,
+              file=sys.stderr)
+    except (OSError, ValueError) as error:
+      faults.append(error)
+  networks = {each: found for each, found in networks.items() if found}
+  check_data(networks)
+  return sorted(networks.values(), key=lambda each: (
       each['seed'] or 0, tables.order(tables.cell(each))))
+
+
+def read_text(path):
+  """The text of a regular file; raises OSError or ValueError."""
+  return files.read_bytes(path).decode()
 
 
 def read_file(path):
@@ -148,9 +232,8 @@ def read_file(path):
   Raises:
     ValueError: it cannot be read; the text names line and value.
   """
-  with open(path, newline='', encoding='utf-8') as source:
-    text = source.read()
-  lines = csv.reader(io.StringIO(text), strict=True)
+  text = read_text(path)
+  lines = csv.reader(io.StringIO(text, newline=''), strict=True)
   networks, seen = [], {}
   try:
     if next(lines, []) != COLUMNS:
@@ -174,13 +257,13 @@ def read_file(path):
 def read_published(path):
   """Reads published figures: (width,) + mode -> (top1, top5)."""
   published = {}
-  with open(path, newline='', encoding='utf-8') as source:
-    for row in csv.DictReader(source):
-      how = row['reconstruction']
-      mode = tables.SCRATCH if how == 'scratch' else (
-          'thinet', how, row['fine_tuned'])
-      published[(int(row['conv1_channels']),) + mode] = (
-          decimal.Decimal(row['top1']), decimal.Decimal(row['top5']))
+  for row in csv.DictReader(io.StringIO(read_text(path), newline='')):
+    how = row['reconstruction']
+    mode = tables.SCRATCH if how == 'scratch' else (
+        'thinet', how, row['fine_tuned'])
+    width = number('conv1_channels', row['conv1_channels'])
+    published[(width,) + mode] = tuple(number(name, row[name])
+                                       for name in ('top1', 'top5'))
   return published
 
 
@@ -212,11 +295,8 @@ def draw(folder, table, networks):
                           for row in table}, 'channels of conv1'),
       ('multiply_adds', costs, 'million multiply-adds an image')):
     if len(by_width) > 1:
-      path = os.path.join(folder, 'top1_by_%s.png' % name)
-      try:
-        figures.draw(path, table, by_width, title)
-      except OSError as error:
-        not_written(path, error)
+      write(os.path.join(folder, 'top1_by_%s.png' % name),
+            figures.draw(table, by_width, title))
 
 
 def sections(networks, table):
@@ -251,29 +331,38 @@ def replace_sections(text, contents):
   return ''.join(parts)
 
 
-def not_written(path, error):
-  """Ends the program with one sentence."""
-  sys.exit('%s cannot be written (%s); make room there, and run the same '
-           'command again.' % (path, error.strerror))
-
-
-def write(path, text):
-  """Writes a text to a temporary file, which is then renamed to the path."""
+def write(path, content):
+  """Writes bytes; raises FileError if it cannot."""
   try:
-    with open(path + '.part', 'w', newline='', encoding='utf-8') as part:
-      part.write(text)
-    os.replace(path + '.part', path)
+    files.write(path, content)
   except OSError as error:
-    not_written(path, error)
+    raise files.FileError('%s cannot be written (%s); make room there, and run '
+                          'the same command again.' % (path, error.strerror))
 
 
-def write_csv(path, columns, lines):
-  """Writes dicts as a CSV file, with the columns as its first line."""
+def as_csv(columns, lines):
+  """Dicts as a CSV file in bytes, with the columns as its first line."""
   text = io.StringIO()
-  writer = csv.DictWriter(text, columns, lineterminator='\n')
+  writer = csv.DictWriter(text, columns, extrasaction='ignore',
+                          lineterminator='\n')
   writer.writeheader()
   writer.writerows(lines)
-  write(path, text.getvalue())
+  return text.getvalue().encode()
+
+
+def show(text):
+  """Prints a text, on terminals without ±, too."""
+  try:
+    text.encode(getattr(sys.stdout, 'encoding', None) or 'utf-8')
+  except UnicodeEncodeError:
+    text = text.replace('± ', '+-')   # As wide.
+  try:
+    print(text, flush=True)
+  except OSError as error:
+    # What Python still holds goes nowhere, or its exit would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit('The table cannot be printed (%s); make room there, and run the '
+             'same command again.' % error.strerror)
 
 
 def rounded(row):
@@ -282,13 +371,14 @@ def rounded(row):
           value for name, value in row.items()}
 
 
-def read(source):
+def read(source, faults):
   """Reads the networks of a folder or a networks.csv; exits if it cannot."""
   if os.path.isdir(source):
-    networks = read_folder(source)
+    networks = read_folder(source, faults)
     if not networks:
-      sys.exit('Folder %s holds no seed*/*/eval.json; run ./run_experiments.sh '
-               'first, or name a networks.csv.' % source)
+      sys.exit('\n'.join([*map(str, faults),
+          'Folder %s holds no seed*/*/eval.json that can be used; run '
+          './run_experiments.sh first, or name a networks.csv.' % source]))
     return networks
   if not os.path.exists(source):
     sys.exit('%s does not exist; run ./run_experiments.sh first.' % source)
@@ -300,7 +390,29 @@ def read(source):
                  source, error))
 
 
-def main():
+def write_files(source, networks, ours, table):
+  """Writes table.csv, the figures and, for a folder, networks.csv."""
+  folder = source
+  if os.path.isdir(source):
+    write(os.path.join(folder, 'networks.csv'), as_csv(COLUMNS, networks))
+  else:
+    folder = os.path.dirname(os.path.abspath(source))
+  write(os.path.join(folder, 'table.csv'), as_csv(TABLE, map(rounded, table)))
+  draw(folder, table, ours)
+
+
+def fill_in(path, networks, table):
+  """Replaces the marked sections of a file; raises FileError if it cannot."""
+  try:
+    text = replace_sections(read_text(path), sections(networks, table))
+  except (OSError, ValueError) as error:
+    raise files.FileError('%s cannot take the table (%s); name a file with '
+                          'both markers.' % (path, error))
+  write(path, text.encode())
+
+
+def flags():
+  """The command line's flags."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('source', help='folder of the sweep, or a networks.csv')
   parser.add_argument('--published', default=PUBLISHED, help='CSV of published '
@@ -310,12 +422,17 @@ def main():
   parser.add_argument('--readme', help='file whose marked sections to replace')
   parser.add_argument('--differences', action='store_true',
                       help='print the tables of differences, too')
-  arguments = parser.parse_args()
-  networks = read(arguments.source)
+  return parser.parse_args()
+
+
+def main():
+  """Writes and prints the table; returns the exit code."""
+  arguments, faults = flags(), []
+  networks = read(arguments.source, faults)
   try:
     published = (read_published(arguments.published) if arguments.published
                  else {})
-  except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+  except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
     sys.exit('%s cannot be read as published results (%s: %s).' % (
         arguments.published, type(error).__name__, error))
   ours = chosen(networks, arguments.schedule)
@@ -327,26 +444,23 @@ def main():
     print('%d of %d networks are not in this table: their schedule is another, '
           'or other layers than conv1 are narrower.' % (
               len(networks) - len(ours), len(networks)), file=sys.stderr)
-  if not arguments.schedule:
-    folder = arguments.source
-    if os.path.isdir(folder):
-      write_csv(os.path.join(folder, 'networks.csv'), COLUMNS, networks)
-    else:
-      folder = os.path.dirname(os.path.abspath(folder))
-    write_csv(os.path.join(folder, 'table.csv'), TABLE, map(rounded, table))
-    draw(folder, table, ours)
-  if arguments.readme:
-    try:
-      with open(arguments.readme, encoding='utf-8') as source:
-        readme = replace_sections(source.read(), sections(networks, table))
-    except (OSError, ValueError) as error:
-      sys.exit('%s cannot take the table (%s).' % (arguments.readme, error))
-    write(arguments.readme, readme)
-  print(tables.full(table))
+  try:
+    if not arguments.schedule:
+      write_files(arguments.source, networks, ours, table)
+    if arguments.readme:
+      fill_in(arguments.readme, networks, table)
+  except files.FileError as error:   # What was found is printed all the same.
+    faults.append(error)
+  for fault in faults:
+    print(fault, file=sys.stderr)
+  texts = [tables.full(table)]
   if arguments.differences:
-    for name, text in tables.differences(ours).items():
-      print('\n%s:\n%s' % (name, text))
+    texts += ['%s:\n%s' % item for item in tables.differences(ours).items()]
+  show('\n\n'.join(texts))
+  return 1 if faults else 0
 
 
 if __name__ == '__main__':
-  main()
+  for each in (signal.SIGINT, signal.SIGPIPE):
+    signal.signal(each, signal.SIG_DFL)   # They end it without a traceback.
+  sys.exit(main())

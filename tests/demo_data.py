@@ -7,10 +7,17 @@ light and noise are random, so that the class shows only in the shape; all
 shapes are their own mirror images, so that flips do not change the class.
 """
 import os
+import secrets
+import shutil
+import signal
 import sys
 
-import numpy as np
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import numpy as np
+from thinet import files
+
+FOLDER = 'cifar-10-batches-bin'
 FILES = ['data_batch_%d.bin' % i for i in range(1, 6)] + ['test_batch.bin']
 NAMES = ['disc', 'ring', 'square', 'frame', 'triangle', 'plus', 'cross',
          'rows', 'columns', 'checks']
@@ -49,27 +56,51 @@ def draw(label, generator):
 
 
 def write(folder, images_per_file=1000, seed=0):
-  """Writes the six files, with the classes in turn.
+  """Writes the six files, with the classes in turn; they appear together.
 
   Args:
     folder: folder in which cifar-10-batches-bin is made.
     images_per_file: records in each file.
     seed: integer; the same seed gives the same bytes.
+
+  Raises:
+    OSError: the folder cannot be written to.
   """
-  folder = os.path.join(folder, 'cifar-10-batches-bin')
-  part = folder + '.part'
-  os.makedirs(part, exist_ok=True)
+  # Named before it is made, so that a signal at any moment leaves nothing.
+  part = os.path.join(folder, '.demo-' + secrets.token_hex(8))
   generator = np.random.default_rng(seed)
-  for name in FILES:
-    records = [bytes([i % 10]) + draw(i % 10, generator).tobytes()
-               for i in range(images_per_file)]
-    with open(os.path.join(part, name), 'wb') as target:
-      target.write(b''.join(records))
-  os.rename(part, folder)
+  try:
+    files.make_folder(part)
+    for name in FILES:
+      records = [bytes([i % 10]) + draw(i % 10, generator).tobytes()
+                 for i in range(images_per_file)]
+      files.write(os.path.join(part, name), b''.join(records))
+    try:
+      os.rename(part, os.path.join(folder, FOLDER))
+    except OSError:
+      if not os.path.isdir(os.path.join(folder, FOLDER)):
+        raise   # Else another process was faster.
+    files.sync(folder)
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def main(arguments):
+  if len(arguments) != 1:
+    sys.exit('usage: python tests/demo_data.py FOLDER')
+  folder, = arguments
+  for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, frame: sys.exit(128 + number))
+  try:
+    if not any(os.path.lexists(os.path.join(folder, name))
+               for name in [FOLDER] + FILES):
+      write(folder)
+  except OSError as error:
+    sys.exit('Folder %s cannot be written to (%s); make room there, or name '
+             'another.' % (folder, error.strerror))
+  except KeyboardInterrupt:
+    sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == '__main__':
-  if len(sys.argv) != 2:
-    sys.exit('usage: python tests/demo_data.py FOLDER')
-  if not os.path.exists(os.path.join(sys.argv[1], 'cifar-10-batches-bin')):
-    write(sys.argv[1])
+  main(sys.argv[1:])

@@ -3,10 +3,16 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
+import signal
+import socket
 import tarfile
+import time
+import tracemalloc
 
 import cifar10
 import cifar10_input
+import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -62,18 +68,41 @@ def test_verify_accepts_the_real_data():
     (bytes(3072), 'has 3072 bytes'),
     (bytes(3074), 'has 3074 bytes'),
     (bytes(3073) + b'\x0a' + bytes(3072), 'has label 10 in record 1'),
+    (bytes(3073 * 1000) + b'\xff' + bytes(3072), 'label 255 in record 1000'),
     (None, 'cannot be read (No such file'),
-    ('folder', 'cannot be read (Is a directory'),
+    ('folder', 'cannot be read (data_batch_1.bin is not a regular file'),
+    ('fifo', 'cannot be read (data_batch_1.bin is not a regular file'),
+    ('device', 'cannot be read (data_batch_1.bin is not a regular file'),
+    ('huge', 'has %d bytes' % 2**43),
 ])
 def test_verify_names_file_and_fault(tmp_path, content, words):
   path = tmp_path / 'data_batch_1.bin'
   if content == 'folder':
     path.mkdir()
+  elif content == 'fifo':
+    os.mkfifo(path)
+  elif content == 'device':
+    path.symlink_to('/dev/zero')
+  elif content == 'huge':
+    with open(path, 'wb') as hole:
+      hole.truncate(2**43)   # More than any memory.
   elif content is not None:
     path.write_bytes(content)
   with pytest.raises(UserError) as fault:
     cifar10_input.verify([str(path)])
   assert str(path) in str(fault.value) and words in str(fault.value)
+
+
+def test_verify_needs_the_memory_of_a_part_of_a_file(tmp_path):
+  path = tmp_path / 'data_batch_1.bin'
+  with open(path, 'wb') as hole:
+    hole.truncate(3073 * 40000)
+  tracemalloc.start()
+  try:
+    assert cifar10_input.verify([str(path)])[0] == 40000
+    assert tracemalloc.get_traced_memory()[1] < 3073 * 10000
+  finally:
+    tracemalloc.stop()
 
 
 def test_verify_names_a_file_that_may_not_be_read(tmp_path):
@@ -142,6 +171,76 @@ def test_download_leaves_present_data_alone(tmp_path):
   os.makedirs(tmp_path / cifar10_input.FOLDER)
   cifar10_input.download(str(tmp_path), 'file:///nowhere')
   assert os.listdir(tmp_path) == [cifar10_input.FOLDER]
+
+
+@pytest.mark.parametrize('name', [
+    'cifar-10-batches-bin', 'cifar-10-batches-bin/', 'link', 'copy', '.'])
+def test_the_data_folder_itself_can_be_named(tmp_path, data_dir, flags, name,
+                                             monkeypatch):
+  """Nothing is downloaded, and the scripts read its files."""
+  there = tmp_path / 'cifar-10-batches-bin'
+  shutil.copytree(folder_of(data_dir), there)
+  (tmp_path / 'link').symlink_to(there)
+  shutil.copytree(there, tmp_path / 'copy')
+  monkeypatch.chdir(there)
+  os.unlink(tmp_path / 'copy' / 'data_batch_1.bin')   # Damaged, but there.
+  given = name if name == '.' else os.path.join(str(tmp_path), name)
+  flags(data_dir=given, data_url='file:///nowhere')
+  cifar10.maybe_download_and_extract()
+  assert cifar10.data_folder() == given
+  assert len(os.listdir(there)) == 6
+
+
+def test_a_folder_of_the_data_in_the_one_named_is_preferred(tmp_path, data_dir):
+  inside = folder_of(str(tmp_path))
+  assert cifar10_input.data_folder(str(tmp_path)) == inside
+  shutil.copytree(folder_of(data_dir), inside)
+  (tmp_path / 'test_batch.bin').touch()
+  assert cifar10_input.data_folder(str(tmp_path)) == inside
+
+
+def test_download_into_the_data_folder_itself(tmp_path, official, monkeypatch):
+  """The folder that is named has the files, not another one in it."""
+  url = official(archive_of(tmp_path / 'a.tgz', good_members()))
+  monkeypatch.chdir(tmp_path)
+  for name in ('one/' + cifar10_input.FOLDER, cifar10_input.FOLDER,
+               'two/%s/' % cifar10_input.FOLDER):
+    cifar10_input.download(name, url)
+    assert len(os.listdir(name)) == 6
+    assert cifar10_input.data_folder(name) == name
+  assert os.listdir('one') == os.listdir('two') == [cifar10_input.FOLDER]
+
+
+def test_download_leaves_nothing_where_the_disk_is_full(tmp_path, official,
+                                                        monkeypatch):
+  url = official(archive_of(tmp_path / 'a.tgz', good_members()))
+  def full(source, target):
+    raise OSError(28, 'No space left on device')
+  monkeypatch.setattr(shutil, 'copyfileobj', full)
+  with pytest.raises(UserError, match='data cannot be written to .No space'):
+    cifar10_input.download(str(tmp_path / 'data'), url)
+  assert os.listdir(tmp_path / 'data') == []
+
+
+@pytest.mark.parametrize('number', [signal.SIGHUP, signal.SIGINT,
+                                    signal.SIGTERM, signal.SIGUSR1])
+def test_a_stopped_download_leaves_nothing(tmp_path, number):
+  """The server never sends what it promised."""
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    process = conftest.start(
+        'cifar10_train.py', '--train_dir=%s' % (tmp_path / 'run'),
+        '--data_dir=%s' % (tmp_path / 'data'),
+        '--data_url=http://127.0.0.1:%d/a.tgz' % server.getsockname()[1])
+    client, _ = server.accept()
+    with client:
+      client.recv(4096)
+      client.sendall(b'HTTP/1.0 200 OK\r\nContent-Length: 9\r\n\r\n1234')
+      while not list(tmp_path.glob('data/.download-*/archive.part')):
+        time.sleep(0.01)
+      process.send_signal(number)
+      _, errors = process.communicate()
+  assert process.returncode == 128 + number and 'Traceback' not in errors
+  assert os.listdir(tmp_path / 'data') == []
 
 
 def check_refused(tmp_path, url, words):
@@ -230,6 +329,24 @@ def test_training_set_is_one_uint8_local_variable(data_dir):
   assert np.array_equal(
       found[:, 1:].reshape(-1, 32, 32, 3),
       records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def test_names_are_never_patterns_or_addresses(tmp_path, data_dir, monkeypatch):
+  """TensorFlow reads the very file, though others fit its name."""
+  monkeypatch.chdir(tmp_path)
+  expected = records_of(data_dir, 'test')[:, 0]
+  for number, name in enumerate(['a[b]?*', 'ab', 'a[b]xy', 'a\\b', ' ü%s ',
+                                 'file:', 'ram:', os.fsdecode(b'\xff')]):
+    content = bytearray(open(folder_of(data_dir) + '/test_batch.bin',
+                             'rb').read())
+    content[0] = number
+    os.makedirs(name)
+    open(os.path.join(name, 'test_batch.bin'), 'wb').write(content)
+  for number, name in enumerate(['a[b]?*', 'ab', 'a[b]xy', 'a\\b', ' ü%s ',
+                                 'file:', 'ram:', os.fsdecode(b'\xff')]):
+    found = evaluate(lambda: cifar10_input.read_cifar10(
+        [name + '//test_batch.bin']).value())
+    assert found[0, 0] == number and np.array_equal(found[1:, 0], expected[1:])
 
 
 def orders_of(examples, seed, epochs, stream='training'):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import types
@@ -19,19 +20,35 @@ import pytest
 import report
 import scipy.stats
 import tables
+from thinet import files
 
 RESULTS = os.path.join(conftest.ROOT, 'results')
 NETWORKS = os.path.join(RESULTS, 'networks.csv')
 
 
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+  """test_files.py tests that files are durable; here there are thousands."""
+  monkeypatch.setattr(os, 'fsync', lambda descriptor: None)
+
+
 def write(folder, **values):
-  """A network's folder; run and compress are the JSON beside eval.json."""
+  """A network's folder; run and compress are the JSON beside eval.json.
+
+  What they must have in common is taken from values.
+  """
   os.makedirs(folder)
-  for name in ('run', 'compress'):
-    if name in values:
-      json.dump(values.pop(name), open(folder / (name + '.json'), 'w'))
-  json.dump(dict({'split': 'test', 'weights': 'averaged'}, **values),
-            open(folder / 'eval.json', 'w'))
+  made = {name: values.pop(name) for name in ('run', 'compress')
+          if name in values} or {'run': {}}
+  values = dict({'split': 'test', 'weights': 'averaged', 'global_step': 0,
+                 'data_digest': 'tested'}, **values)
+  for name, making in made.items():
+    settings = making.setdefault('settings', {}) if name == 'run' else making
+    settings.update((key, values[key]) for key in report.SHARED
+                    if key in values)
+    settings.setdefault('data_digest', 'trained')
+    files.write_json(str(folder / (name + '.json')), making)
+  files.write_json(str(folder / 'eval.json'), values)
 
 
 @pytest.fixture
@@ -68,12 +85,25 @@ def run(*arguments):
       contextlib.redirect_stderr(io.StringIO())) as errors, (
           mock.patch('sys.argv', ['report.py'] + list(map(str, arguments)))):
     try:
-      report.main()
+      result.returncode = report.main()
     except SystemExit as end:
       print(end, file=errors)
       result.returncode = 1
   result.stdout, result.stderr = output.getvalue(), errors.getvalue()
   return result
+
+
+@contextlib.contextmanager
+def full_pipe():
+  """A pipe that takes no more bytes; yields its two ends."""
+  reader, writer = os.pipe()
+  os.set_blocking(writer, False)
+  with contextlib.suppress(BlockingIOError):
+    while True:
+      os.write(writer, bytes(4096))
+  os.set_blocking(writer, True)
+  yield reader, writer
+  os.close(writer)
 
 
 PRINTED = """\
@@ -111,10 +141,98 @@ def test_table_by_hand(sweep):
   assert '85.41' not in run(sweep, '--published=').stdout
 
 
+def started(sweep, stdout, **environment):
+  return subprocess.Popen(
+      [sys.executable, os.path.join(RESULTS, 'report.py'), str(sweep)],
+      stdout=stdout, stderr=subprocess.PIPE, env=dict(
+          os.environ, PYTHONUNBUFFERED='', **environment))
+
+
+def test_an_output_that_nobody_reads_or_that_is_full(sweep):
+  """The files are there all the same."""
+  reader, writer = os.pipe()
+  os.close(reader)
+  with open('/dev/full', 'w') as full:
+    for output, code, words in (
+        (writer, -signal.SIGPIPE, ''),
+        (full, 1, 'The table cannot be printed (No space left on device); make '
+         'room there, and run the same command again.\n')):
+      process = started(sweep, output)
+      _, errors = process.communicate()
+      assert (process.returncode, errors.decode()) == (code, words)
+      assert (sweep / 'table.csv').stat().st_size
+      os.unlink(sweep / 'table.csv')
+  os.close(writer)
+
+
+def test_ctrl_c_ends_the_report_without_a_traceback(sweep):
+  with full_pipe() as (reader, writer):
+    process = started(sweep, writer)
+    while not (sweep / 'top1_by_multiply_adds.png').exists():
+      assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    os.close(reader)
+  assert (process.returncode, errors) == (-signal.SIGINT, b'')
+  assert not [name for name in os.listdir(sweep) if name.startswith('.')]
+
+
+def test_terminals_without_the_sign_and_names_that_are_not_utf8(sweep):
+  folder = os.fsdecode(os.fsencode(sweep) + b' a[b]?\xff')
+  os.rename(sweep, folder)
+  seed = os.fsdecode(b'seed\xff')
+  os.rename(os.path.join(folder, 'seed0'), os.path.join(folder, seed))
+  os.unlink(os.path.join(folder, seed, 'b', 'eval.json'))
+  expected = run(folder).stdout
+  assert '± ' in expected
+  for encoding, sign in (('ascii', '+-'), ('latin-1', '± '), ('utf-8', '± ')):
+    process = started(folder, subprocess.PIPE, LC_ALL='C',
+                      PYTHONIOENCODING=encoding)
+    output, errors = process.communicate()
+    assert process.returncode == 0
+    assert output.decode(encoding) == expected.replace('± ', sign)
+    assert b'is not evaluated yet' in errors and errors.count(b'\n') == 1
+
+
+def test_a_folder_that_cannot_be_written_to_still_gives_the_table(sweep):
+  (sweep / 'table.csv').mkdir()
+  result = run(sweep)
+  assert result.returncode == 1 and '85.00 ± 1.00' in result.stdout
+  assert result.stderr == (
+      '%s cannot be written (Is a directory); make room there, and run the '
+      'same command again.\n' % (sweep / 'table.csv'))
+  assert not [name for name in os.listdir(sweep) if name.startswith('.')]
+
+
+def test_a_full_disk_leaves_the_old_files(sweep):
+  process(sweep)
+  before = {name: (sweep / name).read_bytes() for name in os.listdir(sweep)
+            if name.startswith(('networks', 'table', 'top1'))}
+  os.unlink(sweep / 'seed1' / 'a' / 'eval.json')
+  result = subprocess.run(
+      ['bash', '-c', 'ulimit -f 0; exec "$@"', 'bash', sys.executable,
+       os.path.join(RESULTS, 'report.py'), str(sweep)], capture_output=True,
+      text=True)
+  assert result.returncode == 1 and '| scratch                  |  2 |' in (
+      result.stdout)
+  assert 'networks.csv cannot be written (File too large)' in result.stderr
+  assert before == {name: (sweep / name).read_bytes() for name in before}
+  assert len(before) == 4 and len(os.listdir(sweep)) == 7
+
+
+def test_the_report_loads_no_tensorflow():
+  subprocess.run([sys.executable, '-c', (
+      'import sys; import report; loaded = {"tensorflow", "cifar10"} & '
+      'sys.modules.keys(); sys.exit(str(loaded) if loaded else 0)')],
+                 cwd=RESULTS, check=True)
+
+
 def test_networks_csv_by_hand(tmp_path):
   """What run.json and compress.json say beside each eval.json."""
-  parent = {'seed': 7, 'schedule': 'fast', 'precision': 'bfloat16'}
-  slim = {'parent': parent, 'seed': 3, 'criterion': 'l1'}
+  parent = {'seed': 7, 'schedule': 'fast', 'precision': 'bfloat16',
+            'data_digest': 'trained'}
+  slim = {'parent': parent, 'seed': 3, 'criterion': 'l1',
+          'data_digest': 'trained'}
   write(tmp_path / 'seed7' / 'a', conv1_channels=64, top1=85.39, top5=99.0,
         seed=7, run={'settings': parent, 'seconds': 4903.4,
                      'device': 'a "GPU", 2',
@@ -262,7 +380,7 @@ def test_no_cell_of_a_marked_table_wraps(name):
 
 
 def test_narrow_table_by_hand(sweep):
-  networks = report.read_folder(str(sweep))
+  networks = report.read_folder(str(sweep), [])
   table = tables.narrow(tables.rows(networks, {}))
   assert table.splitlines() == [
       '| conv1 |          scratch | full | network | none, fine-tuned | '
@@ -275,16 +393,121 @@ def test_narrow_table_by_hand(sweep):
       '                    |']
 
 
+def check_left_out(sweep, folder, words):
+  """The other networks are in the table, and the exit code is 1."""
+  with mock.patch('figures.draw', lambda *_: b''):
+    result = run(sweep)
+  assert result.returncode == 1 and result.stderr.count('\n') == 1
+  assert str(sweep / folder / 'eval.json') in result.stderr
+  assert words in result.stderr and 'again' in result.stderr
+  assert re.search(r'\| scratch +\|  2 \| +84.50 \|', result.stdout)
+  assert ',2,84.500,' in (sweep / 'table.csv').read_text()
+
+
 @pytest.mark.parametrize('name', ['eval.json', 'run.json'])
 @pytest.mark.parametrize('content', [
     '', '{"conv1_chan', '[]', '3', '{"split": "test", "settings": 3}', '\0'])
 def test_broken_files_are_named_and_left_out(sweep, name, content):
   (sweep / 'seed1' / 'a' / name).write_text(content)
+  check_left_out(sweep, 'seed1/a', name + ' cannot be read: ')
+
+
+@pytest.mark.parametrize('name', ['eval.json', 'run.json'])
+@pytest.mark.parametrize('old, new', [('1', '2'), ('\n', ' '), ('}', '} ')])
+def test_edited_files_are_named_and_left_out(sweep, name, old, new):
+  """Each is the same JSON, or another of the same form."""
+  path = sweep / 'seed1' / 'a' / name
+  path.write_text(path.read_text().replace(old, new, 1))
+  check_left_out(sweep, 'seed1/a', name + ' cannot be read: ')
+
+
+@pytest.mark.parametrize('name', ['eval.json', 'run.json'])
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir, lambda path: os.symlink(
+    '/dev/zero', path), lambda path: os.symlink('nothing', path)])
+def test_what_is_no_file_is_named_at_once(sweep, name, make):
+  os.unlink(sweep / 'seed1' / 'a' / name)
+  make(sweep / 'seed1' / 'a' / name)
+  check_left_out(sweep, 'seed1/a', name + ' cannot be read: ')
+
+
+def test_files_that_do_not_belong_together_are_left_out(sweep):
+  """No run.json; eval.json of another seed; evaluated before the end; made
+  from other images than its parent."""
+  folder = sweep / 'seed1' / 'a'
+  run_json = (folder / 'run.json').read_text()
+  os.unlink(folder / 'run.json')
+  check_left_out(sweep, 'seed1/a', 'no run.json')
+  (folder / 'run.json').write_text((sweep / 'seed2/a/run.json').read_text())
+  check_left_out(sweep, 'seed1/a', 'seed = 1, not 2')
+  (folder / 'run.json').write_text(run_json)
+  assert run(sweep).returncode == 0
+  made = files.read_json(str(folder / 'run.json'))
+  files.write_json(str(folder / 'run.json'), dict(made, last_step=30))
+  check_left_out(sweep, 'seed1/a', 'evaluated at step 0 of 30')
+  made['settings']['parent'] = {'data_digest': 'other'}
+  files.write_json(str(folder / 'run.json'), made)
+  check_left_out(sweep, 'seed1/a', 'other images than its parent')
+
+
+def test_networks_without_an_evaluation_are_named(sweep):
+  os.unlink(sweep / 'seed1' / 'a' / 'eval.json')
   result = run(sweep)
   assert result.returncode == 0
+  assert result.stderr == ('%s is not evaluated yet, so it is not in the '
+                           'table.\n' % (sweep / 'seed1' / 'a'))
   assert re.search(r'\| scratch +\|  2 \| +84.50 \|', result.stdout)
-  assert str(sweep / 'seed1' / 'a' / 'eval.json') in result.stderr
-  assert 'Traceback' not in result.stderr and result.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize('words, values', [
+    ('evaluated on different images (SHA-256 tested... and other...)',
+     dict(data_digest='other')),
+    ('trained on different images (SHA-256 trained... and other...)',
+     dict(run={'settings': {'data_digest': 'other'}}))])
+def test_networks_of_other_images_are_refused(sweep, words, values):
+  write(sweep / 'seed1' / 'z', conv1_channels=8, top1=50.0, top5=90.0, **values)
+  result = run(sweep)
+  assert (result.returncode, result.stdout) == (1, '')
+  assert result.stderr == (
+      '%s and %s were %s; give each data set a folder of its own.\n' % (
+          sweep / 'seed0' / 'a', sweep / 'seed1' / 'z', words))
+  assert not (sweep / 'table.csv').exists()
+
+
+VALUES = [None, [], {}, [1], {'a': None}, '', 'x', '\ud800', 'a\nb', True, -1, 0.5,
+          10**400, float('nan'), float('inf'), 1e300, [[[[]]]]]
+
+
+@pytest.mark.parametrize('name', ['eval', 'run', 'compress'])
+def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
+  """Every key of every file, with a digest that is right."""
+  folder = tmp_path / 'seed1' / 'a'
+  write(folder, conv1_channels=8, top1=80.0, top5=99.0, multiply_adds=3,
+        criterion='l1', reconstruction='full', fine_tuned=False, seed=1,
+        **{'run' if name == 'eval' else name: {
+            'seconds': 3, 'git_commit': 'a', 'end': 'b', 'device': 'c',
+            'parent': {'seed': 1, 'schedule': 'fast', 'precision': 'float32',
+                       'data_digest': 'trained'}}})
+  path = str(folder / (name + '.json'))
+  good, shown = files.read_json(path), 0
+  for key in [*good, *good.get('settings', {}), *good.get('parent', {})]:
+    for value in VALUES:
+      for where in ('', 'settings', 'parent'):
+        changed = json.loads(json.dumps(good))
+        inner = changed.get(where, {}) if where else changed
+        inner[key] = value
+        files.write_json(path, changed)
+        try:
+          found = report.read_network(str(folder / 'eval.json'))
+        except ValueError as error:
+          assert str(folder / 'eval.json') in str(error)
+          assert len(str(error).splitlines()) == 1 and len(str(error)) < 500
+        else:
+          shown += 1
+          assert found is None or tables.full(tables.rows([found], {})).isascii()
+          if found:
+            assert report.as_csv(report.COLUMNS, [found])
+            report.check_data({'a': found, 'b': found})
+  assert shown
 
 
 GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
@@ -394,6 +617,20 @@ def test_a_table_is_of_one_schedule_and_of_conv1_alone(tmp_path):
   assert result.returncode == 1 and 'leave out --schedule' in result.stderr
 
 
+@pytest.mark.parametrize('line, words', [
+    ('8,none,no,nan,74', "top1 is 'nan'"), ('8,none,no,16,inf', "'inf'"),
+    ('8,none,no,16', 'TypeError'), ('many,none,no,16,74', "'many'"),
+    ('8,"none,no,16,74' + 'x' * 200000, 'field'), ('8,none,no,\xff,74', '')])
+def test_published_figures_that_cannot_be_are_refused(sweep, line, words):
+  path = sweep / 'published.csv'
+  path.write_bytes(b'conv1_channels,reconstruction,fine_tuned,top1,top5\n' +
+                   line.encode('latin-1'))
+  result = run(sweep, '--published=%s' % path)
+  assert (result.returncode, result.stdout) == (1, '')
+  assert '%s cannot be read as published results' % path in result.stderr
+  assert words in result.stderr and result.stderr.count('\n') == 1
+
+
 def test_published_figures_are_complete():
   published = report.read_published(os.path.join(RESULTS, 'published.csv'))
   assert len(published) == 6 + 5 * 4
@@ -408,7 +645,7 @@ def test_sections_of_a_readme_are_replaced_in_place(sweep):
   for _ in range(2):
     result = run(sweep, '--readme=%s' % readme)
     assert result.returncode == 0
-    table = tables.narrow(tables.rows(report.read_folder(str(sweep)), {}))
+    table = tables.narrow(tables.rows(report.read_folder(str(sweep), []), {}))
     assert readme.read_text() == text % ('\n%s\n' % table)
   for wrong in ('<!-- /table --> <!-- table -->', '<!-- table -->', 'none',
                 '<!-- table --><!-- table --><!-- /table --><!-- /table -->'):
@@ -486,7 +723,7 @@ def row(width, criterion, reconstruction, fine_tuned, top1, n=1, **more):
               reconstruction=reconstruction, fine_tuned=fine_tuned, **more)
 
 
-def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
+def test_figures_show_what_the_table_says(monkeypatch):
   """What matplotlib itself says was drawn."""
   table = [row(64, 'scratch', '', 'no', decimal.Decimal(85), 3,
                top1_sd=decimal.Decimal('0.5')),
@@ -496,7 +733,7 @@ def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
            row(8, 'thinet', 'none', 'yes', 82.0)]
   drawn = []
   monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
-  figures.draw(str(tmp_path / 'a.png'), table, {64: 30.0, 8: 4.0}, 'ms')
+  picture = figures.draw(table, {64: 30.0, 8: 4.0}, 'ms')
   panels = drawn[0].axes
   for axes, expected in zip(panels, [
       {'scratch': [(4, 80), (30, 85)], 'thinet, none': [(4, 13)]},
@@ -513,17 +750,17 @@ def test_figures_show_what_the_table_says(tmp_path, monkeypatch):
     rings = [line for line in axes.lines if line.get_fillstyle() == 'none']
     assert [point.tolist() for line in rings
             for point in line.get_xydata()] == [[4, 81]]
-  assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG'
+  assert picture[:4] == b'\x89PNG'
 
 
 @pytest.mark.parametrize('top1', [20.0, 80.0])
-def test_labels_of_equal_curves_do_not_touch(tmp_path, monkeypatch, top1):
+def test_labels_of_equal_curves_do_not_touch(monkeypatch, top1):
   """They stay inside the axes, at the bottom and at the top."""
   table = [row(8, name, 'full', 'no', top1) for name in 'abcdef']
   table += [row(8, 'g', 'full', 'no', 100.0 - top1)]
   drawn = []
   monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
-  figures.draw(str(tmp_path / 'a.png'), table, {8: 4.0}, 'ms')
+  figures.draw(table, {8: 4.0}, 'ms')
   axes = drawn[0].axes[0]
   low, high = axes.get_ylim()
   heights = sorted(text.xyann[1] for text in axes.texts)
@@ -536,15 +773,17 @@ def test_what_is_drawn_of_the_committed_networks(tmp_path, monkeypatch):
   path = tmp_path / 'networks.csv'
   path.write_bytes(open(NETWORKS, 'rb').read())
   drawn = {}
-  monkeypatch.setattr(figures, 'draw', lambda path, table, cost, name:
-                      drawn.update({os.path.basename(path): (table, cost)}))
-  monkeypatch.setattr(sys, 'argv', ['report.py', str(path)])
-  report.main()
+  monkeypatch.setattr(figures, 'draw', lambda table, cost, name: drawn.update(
+      {name: (table, cost)}) or name.encode())
+  assert run(path).returncode == 0
   widths = (64, 48, 32, 24, 16, 8)
   assert {name: cost for name, (_, cost) in drawn.items()} == {
-      'top1_by_conv1_channels.png': dict(zip(widths, widths)),
-      'top1_by_multiply_adds.png': dict(zip(widths, (
+      'channels of conv1': dict(zip(widths, widths)),
+      'million multiply-adds an image': dict(zip(widths, (
           18.470784, 14.093184, 9.715584, 7.526784, 5.337984, 3.149184)))}
+  for name, title in (('conv1_channels', 'channels of conv1'),
+                      ('multiply_adds', 'million multiply-adds an image')):
+    assert (tmp_path / ('top1_by_%s.png' % name)).read_text() == title
   for table, _ in drawn.values():
     assert [report.rounded(each)['top1_mean'] for each in table] == [
         each['top1_mean'] for each in read_csv('table.csv')]
