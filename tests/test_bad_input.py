@@ -5,8 +5,11 @@ only that sentence.
 """
 import os
 import shutil
+import signal
+import time
 
 from thinet import checkpoint
+import cifar10
 import cifar10_eval
 import cifar10_input
 import cifar10_train
@@ -87,7 +90,7 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('train', 'stray', 'Unexpected argument stray'),
     ('eval', '--checkpoint_dir=', '--checkpoint_dir is missing'),
     ('eval', '--checkpoint_dir=/none', '/none does not exist'),
-    ('eval', '--checkpoint_dir=/dev/null', '/dev/null does not exist'),
+    ('eval', '--checkpoint_dir=/dev/null', '/dev/null cannot be read (Not a directory)'),
     ('eval', '--eval_data=train', 'eval_data=train'),
     ('eval', '--weights=best', 'weights=best'),
     ('eval', '--eval_interval_secs=-1', 'eval_interval_secs=-1'),
@@ -185,14 +188,14 @@ def other_network(folder):
 @pytest.mark.parametrize('change, words', [
     (cut, 'model.ckpt-30 is damaged'), (flip, 'model.ckpt-30 is damaged'),
     (empty, 'model.ckpt-30 is damaged'),
-    (lose_index, 'model.ckpt-30 is damaged'),
+    (lose_index, 'holds no finished checkpoint'),
     (lose_all, 'holds no finished checkpoint'),
     (lose_averages, 'ExponentialMovingAverage'),
     (other_network, 'lacks conv1/weights')])
 def test_checkpoints(call, scripts, trained, tmp_path, script, change, words):
   os.makedirs(tmp_path / 'parent')
   for name in os.listdir(trained):
-    if name.startswith(('checkpoint', 'model')):
+    if name.startswith('model.ckpt-30'):
       shutil.copy(os.path.join(trained, name), tmp_path / 'parent')
   change(tmp_path / 'parent')
   refused(call, scripts[script] + (
@@ -212,9 +215,12 @@ def test_folder_of_another_network(call, scripts, trained, tmp_path, script,
   code, _, errors = call(*scripts[script], '--checkpoint_dir=%s' % parent
                          if script != 'train' else '--seed=1',
                          '--%s=%s' % (flag, parent))
-  assert code == 1 and 'name another folder' in errors
-  assert '%s was made with' % parent in errors and len(errors.splitlines()) == 1
-  os.unlink(parent / 'lock')
+  assert code == 1 and 'name another' in errors
+  assert len(errors.splitlines()) == 1
+  assert ('%s is the folder of the network to compress' % parent
+          if script == 'compress' else '%s was made with' % parent) in errors
+  if script != 'compress':
+    os.unlink(parent / 'lock')
   assert tree(parent) == before
 
 
@@ -225,10 +231,49 @@ def test_as_processes(scripts, script, flag, code):
   found, output, errors = conftest.run(module.__name__ + '.py', *flags, flag)
   assert (found, output) == (code, '')
   assert len(errors.splitlines()) == 1 and 'Traceback' not in errors
-def test_ctrl_c_ends_a_script_without_a_traceback(call, monkeypatch):
-  def interrupted():
-    raise KeyboardInterrupt
-  monkeypatch.setattr(cifar10_eval, 'evaluate', interrupted)
-  assert call(cifar10_eval, '--eval_interval_secs=60') == (130, '', '')
+@pytest.mark.parametrize('number', cifar10.STOPS)
+def test_a_stop_ends_a_script_without_a_traceback(call, monkeypatch, number):
+  handler = signal.getsignal(number)
+  monkeypatch.setattr(cifar10_eval, 'evaluate',
+                      lambda: signal.raise_signal(number))
+  assert call(cifar10_eval, '--eval_interval_secs=60') == (
+      128 + number, '', 'cifar10_eval.py: Stopped by %s; run the same command '
+      'again.\n' % number.name)
+  assert signal.getsignal(number) == handler
+
+
+def test_a_stop_in_a_compression_leaves_nothing_half_written(tmp_path, trained,
+                                                             scripts):
+  parent = shutil.copytree(trained, tmp_path / 'parent',
+                           ignore=shutil.ignore_patterns('moments*'))
+  module, *flags = scripts['compress']
+  process = conftest.start(module.__name__ + '.py', *flags,
+                           '--checkpoint_dir=%s' % parent)
+  while not os.path.exists(tmp_path / 'new' / 'lock'):
+    time.sleep(0.01)
+  process.terminate()
+  errors = process.communicate()[1]
+  assert process.returncode == 128 + signal.SIGTERM
+  assert errors.endswith('Stopped by SIGTERM; run the same command again.\n')
+  assert os.listdir(tmp_path / 'new') == ['lock']
+  assert not list(parent.glob('*.part'))
+
+
+def test_a_reader_that_has_gone_is_no_error(scripts):
+  module, *flags = scripts['eval']
+  process = conftest.start(module.__name__ + '.py', *flags)
+  process.stdout.close()
+  assert 'Traceback' not in process.communicate()[1]
+  assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_names_that_are_not_utf_8_are_refused(call, scripts, tmp_path):
+  """TensorFlow takes no others. (Python shows their bytes as surrogates.)"""
+  name = os.fsdecode(os.fsencode(tmp_path) + b'/\xff')
+  for script, flag in [('train', 'train_dir'), ('eval', 'checkpoint_dir'),
+                       ('compress', 'data_dir')]:
+    errors = refused(call, scripts[script] + ('--%s=%s' % (flag, name),),
+                     'is not UTF-8; rename', tmp_path, codes=(2,))
+    assert '/\\udcff' in errors
 
 

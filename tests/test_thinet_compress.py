@@ -5,13 +5,17 @@ import os
 import shutil
 
 from thinet import checkpoint
+from thinet import files
 import cifar10
+import cifar10_eval
+import cifar10_train
 import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from thinet import algebra
 import thinet_compress
+import thinet_finetune
 from thinet import moments
 from thinet import refit
 from absl.testing import flagsaver
@@ -462,6 +466,57 @@ def test_the_same_command_again_is_finished_another_is_refused(
   assert (tmp_path / 'compress.json').read_bytes() == before
 
 
+@pytest.mark.parametrize('name, change', [
+    ('compress.json', lambda content: content.replace(b'"l1"', b'"l2"')),
+    ('compress.json', lambda content: b''),
+    ('model.ckpt-0.index', lambda content: b''),
+    ('model.ckpt-0.data-00000-of-00001',
+     lambda content: bytes([content[0] ^ 1]) + content[1:])])
+def test_what_was_changed_is_made_again(tmp_path, flags, data_dir, trained,
+                                        name, change):
+  first = compress(flags, data_dir, trained, tmp_path, 5, criterion='l1',
+                   reconstruction='scale')
+  (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
+  again = compress(flags, data_dir, trained, tmp_path, 5, criterion='l1',
+                   reconstruction='scale')
+  for report, _ in (first, again):
+    for key in ('seconds', 'digest'):
+      del report[key]
+  assert again[0] == first[0]
+  assert all(np.array_equal(again[1][1][key], value)
+             for key, value in first[1][1].items())
+  assert os.path.exists(tmp_path / 'damaged') == name.startswith('model')
+
+
+def test_a_parent_with_other_weights_is_another_parent(tmp_path, flags,
+                                                       data_dir, trained):
+  parent = shutil.copytree(trained, tmp_path / 'parent')
+  compress(flags, data_dir, str(parent), tmp_path / 'slim', 5)
+  path, arrays, settings = conftest.newest(parent)
+  arrays['local4/biases'] += np.float32(1e-3)
+  checkpoint.save(str(parent), arrays, settings, 30)
+  with pytest.raises(checkpoint.CheckpointError, match='or other weights, tha'):
+    compress(flags, data_dir, str(parent), tmp_path / 'slim', 5)
+
+
+def test_paths_are_names_and_no_patterns(tmp_path, flags, data_dir, trained):
+  """The whole way, in folders that TensorFlow would take for patterns."""
+  parent, slim, tuned = (tmp_path / name for name in ('p[1]*', 's?', 't[\\]'))
+  for folder in (parent, tmp_path / 'p1', tmp_path / 'p1x'):
+    shutil.copytree(trained, folder)
+  data = shutil.copytree(data_dir, tmp_path / 'd[?]*')
+  flags(data_dir=str(data), train_dir=str(parent), max_steps=31, batch_size=50)
+  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0   # Goes on from 30.
+  for folder in ('p1', 'p1x'):
+    assert sorted(os.listdir(tmp_path / folder)) == sorted(os.listdir(trained))
+  compress(flags, str(data), str(parent), slim, 5)
+  flags(checkpoint_dir=str(slim), train_dir=str(tuned), max_steps=2)
+  assert thinet_finetune.finetune() == 0
+  flags(checkpoint_dir=str(tuned))
+  assert cifar10_eval.evaluate() == 0
+  assert files.read_json(tuned / 'eval.json')['global_step'] == 2
+
+
 def test_moved_folder_and_evaluation_as_processes(tmp_path, data_dir, trained):
   code, output, _ = conftest.run(
       'thinet_compress.py', '--data_dir=' + data_dir,
@@ -505,7 +560,7 @@ def test_cached_moments_are_the_same_or_made_again(tmp_path, flags, data_dir,
   shutil.copytree(trained, parent, ignore=shutil.ignore_patterns('moments*'))
   first, _ = compress(flags, data_dir, str(parent), tmp_path / 'a', 5,
                       reconstruction='full')
-  path, = parent.glob('moments-*.npz')
+  path, = parent.glob('moments-*.bin')
   content = bytearray(path.read_bytes())
   if damage == 'cut':
     path.write_bytes(content[:-100])
@@ -524,9 +579,10 @@ def test_cached_moments_are_the_same_or_made_again(tmp_path, flags, data_dir,
   made = 0 if damage == 'none' else 1
   assert len(calls) == made
   for report in (first, again):
-    del report['seconds']
+    for key in ('seconds', 'digest', 'command'):
+      del report[key]
   assert first == again
   compress(flags, data_dir, str(parent), tmp_path / 'c', 5,
            reconstruction='full', seed=3)
   assert len(calls) == made + 1   # Another sampling has another file.
-  assert len(list(parent.glob('*moments*'))) == 2
+  assert len(list(parent.glob('*moments-*'))) == 2

@@ -348,16 +348,18 @@ def require_same(folder, found, wanted):
         'Folder %s was made by a version of this program that draws other '
         'images from the same seed; name another folder, or go on with that '
         'version.' % folder)
-  for name, source in (('data_digest', 'other images than --data_dir has now'),
-                       ('parent_digest', 'other weights than its parent has '
-                        'now')):
-    if wanted.get(name) != found.get(name):
+  sources = {'data_digest': 'other images than --data_dir has now'}
+  sources.update(dict.fromkeys(
+      ['parent', 'parent_step', 'parent_digest'],
+      'another network, or other weights, than --checkpoint_dir has now'))
+  for name in sorted(wanted.keys() | found.keys(),
+                     key=lambda name: (name in sources, name)):
+    if wanted.get(name) == found.get(name):
+      continue
+    if name in sources:
       raise CheckpointError(
           'Folder %s was made from %s; name another folder, or restore what it '
-          'was made from.' % (folder, source))
-  for name in sorted(wanted.keys() | found.keys()):
-    if wanted.get(name) != found.get(name):
-      raise CheckpointError(
-          'Folder %s was made with %s = %s, not %s; name another folder, or '
-          'use the same value.' % (folder, name, found.get(name),
-                                   wanted.get(name)))
+          'was made from.' % (folder, sources[name]))
+    raise CheckpointError(
+        'Folder %s was made with %s = %s, not %s; name another folder, or use '
+        'the same value.' % (folder, name, found.get(name), wanted.get(name)))
