@@ -191,5 +191,11 @@ def report(result, as_json):
   """Prints a dict as one JSON object, or with a line for each key."""
   result = {name: round(value, 3) if isinstance(value, float) else value
             for name, value in result.items()}
-  print(json.dumps(result) if as_json else
-        '\n'.join('%s: %s' % item for item in result.items()))
+  try:
+    print(json.dumps(result) if as_json else
+          '\n'.join('%s: %s' % item for item in result.items()), flush=True)
+  except OSError as error:
+    # What Python still holds goes nowhere, or its exit would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE if isinstance(error, BrokenPipeError) else
+             'The result cannot be printed (%s).' % error.strerror)

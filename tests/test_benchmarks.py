@@ -110,6 +110,21 @@ def test_ratios_of_what_is_left_out_are_left_out(timing):
       'milliseconds_per_step': {}, 'milliseconds_pytorch': 6000.0}
 
 
+@pytest.mark.parametrize('where, code, words', [
+    ('/dev/full', 1, 'The result cannot be printed (No space left on device).'),
+    (None, 141, '')])
+def test_a_result_that_cannot_be_printed(where, code, words):
+  reader, writer = os.pipe()
+  os.close(reader)
+  output = os.open(where, os.O_WRONLY) if where else writer
+  result = subprocess.run(
+      [sys.executable, '-c', 'import timing; timing.report({"a": 1}, True)'],
+      cwd=FOLDER, stdout=output, stderr=subprocess.PIPE, text=True,
+      env=dict(os.environ, PYTHONUNBUFFERED=''))
+  assert (result.returncode, result.stderr.strip()) == (code, words)
+  os.close(writer)
+
+
 def test_bfloat16_is_for_processors_that_have_it(timing, monkeypatch):
   for flags, found in [('fpu avx2', False), ('avx512f', False), ('', False),
                        ('fpu avx512_bf16 avx2', True), ('amx_bf16', True)]:
