@@ -25,8 +25,11 @@ import re
 import signal
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 sys.path.insert(0, ROOT)
+if __name__ == '__main__':
+  for _number in (signal.SIGINT, signal.SIGPIPE):
+    signal.signal(_number, signal.SIG_DFL)   # They end it without a traceback.
 
 import figures
 import tables
@@ -209,13 +212,17 @@ def read_folder(folder, faults):
     try:
       names = os.listdir(each) if os.path.isdir(each) else []
       if 'eval.json' in names:
-        networks[each] = read_network(os.path.join(each, 'eval.json'))
+        found = read_network(os.path.join(each, 'eval.json'))
+        if found in networks.values():
+          raise ValueError('%s is left out: it is a copy of another network; '
+                           'move it away.' % each)
+        if found:
+          networks[each] = found
       elif {'run.json', 'compress.json'} & set(names):
         print('%s is not evaluated yet, so it is not in the table.' % each,
               file=sys.stderr)
     except (OSError, ValueError) as error:
       faults.append(error)
-  networks = {each: found for each, found in networks.items() if found}
   check_data(networks)
   return sorted(networks.values(), key=lambda each: (
       each['seed'] or 0, tables.order(tables.cell(each))))
@@ -461,6 +468,4 @@ def main():
 
 
 if __name__ == '__main__':
-  for each in (signal.SIGINT, signal.SIGPIPE):
-    signal.signal(each, signal.SIG_DFL)   # They end it without a traceback.
   sys.exit(main())

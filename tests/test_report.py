@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -218,6 +219,15 @@ def test_a_full_disk_leaves_the_old_files(sweep):
   assert 'networks.csv cannot be written (File too large)' in result.stderr
   assert before == {name: (sweep / name).read_bytes() for name in before}
   assert len(before) == 4 and len(os.listdir(sweep)) == 7
+
+
+def test_through_a_link_the_report_is_the_same(sweep):
+  link = sweep / 'link'
+  link.symlink_to(os.path.join(RESULTS, 'report.py'))
+  result = subprocess.run([sys.executable, str(link), str(sweep)], cwd='/',
+                          capture_output=True, text=True)
+  assert (result.returncode, result.stderr) == (0, '')
+  assert result.stdout == run(sweep).stdout
 
 
 def test_the_report_loads_no_tensorflow():
@@ -447,6 +457,17 @@ def test_files_that_do_not_belong_together_are_left_out(sweep):
   made['settings']['parent'] = {'data_digest': 'other'}
   files.write_json(str(folder / 'run.json'), made)
   check_left_out(sweep, 'seed1/a', 'other images than its parent')
+
+
+def test_a_copy_counts_once(sweep):
+  """Or networks.csv would have a line twice, and be refused."""
+  shutil.copytree(sweep / 'seed1' / 'a', sweep / 'seed1' / 'a.bak')
+  result = run(sweep)
+  assert result.returncode == 1 and '| scratch                  |  3 |' in (
+      result.stdout)
+  assert result.stderr == ('%s is left out: it is a copy of another network; '
+                           'move it away.\n' % (sweep / 'seed1' / 'a.bak'))
+  assert run(sweep / 'networks.csv').returncode == 0
 
 
 def test_networks_without_an_evaluation_are_named(sweep):
