@@ -13,6 +13,7 @@ The scripts share two more things: the common flags, and run, which turns an
 error that the user can put right into one sentence.
 """
 import os
+import shlex
 import signal
 import sys
 import typing
@@ -20,7 +21,7 @@ import zlib
 
 import cifar10_input
 from cifar10_input import UserError
-from thinet import checkpoint
+from thinet import files
 from thinet import operations
 from thinet import precondition
 
@@ -64,7 +65,12 @@ WEIGHT_DECAY = 0.004            # For the weights of local3 and local4.
 WARMUP = 0.05                   # Share of steps in which a linear rate rises.
 
 # Errors that the user, or the system's owner, can put right.
-FAULTS = (UserError, checkpoint.CheckpointError, OSError)
+FAULTS = (UserError, files.FileError, OSError)
+
+# Requests to end: a closed terminal, Ctrl-C, kill, and what batch systems send
+# ahead of a limit.
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
+         signal.SIGUSR2, signal.SIGXCPU)
 
 
 class Schedule(typing.NamedTuple):
@@ -471,22 +477,52 @@ def session_config(number=1):
       gpu_options=tf.GPUOptions(allow_growth=True))
 
 
+class Stopped(BaseException):
+  """A request to end, one of STOPS; its argument is the signal's number."""
+
+
+def on_stop(handler):
+  """Has a function (number, frame) called at STOPS, but not at ignored ones."""
+  for number in STOPS:
+    if signal.getsignal(number) != signal.SIG_IGN:
+      signal.signal(number, handler)
+
+
+def _stop(number, frame):
+  raise Stopped(number)
+
+
+def close_output():
+  """Sends what is printed from now on to nowhere: its reader is gone."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def command():
+  """This process's command line, to paste into a shell."""
+  return shlex.join(['python', os.path.basename(sys.argv[0])] + sys.argv[1:])
+
+
 def run(main):
   """Runs a script; prints errors that the user can put right as one sentence.
 
-  The process exits with what main returns, with 1 after an error of FAULTS, and
-  with 2 if a flag or argument is wrong.
+  The process exits with what main returns, with 1 after an error of FAULTS,
+  with 2 if a flag or argument is wrong, and with 128 + the signal if it was
+  told to stop.
 
   Args:
     main: function of argv that returns an exit code.
   """
   program = os.path.basename(sys.argv[0])
+  sys.stdout.reconfigure(errors='backslashreplace')   # Folders have any name.
 
   def refuse(error, code):
     print('%s: %s' % (program, error), file=sys.stderr)
     sys.exit(code)
 
   def parse(argv):
+    for argument in argv[1:]:   # TensorFlow takes no other names.
+      if any('\ud800' <= letter <= '\udfff' for letter in argument):
+        refuse('Argument %a is not UTF-8; rename what it names.' % argument, 2)
     try:
       rest = FLAGS(argv)
     except tf.app.flags.Error as error:
@@ -505,11 +541,22 @@ def run(main):
     return rest
 
   def guarded(argv):
+    before = {number: signal.getsignal(number) for number in STOPS}
     try:
-      return main(argv)
+      on_stop(_stop)
+      code = main(argv)
+      sys.stdout.flush()
+      return code
+    except BrokenPipeError:
+      close_output()
+      sys.exit(128 + signal.SIGPIPE)
     except FAULTS as error:
       refuse(error, 1)
-    except KeyboardInterrupt:   # A training handles it itself, and saves.
-      sys.exit(128 + signal.SIGINT)
+    except Stopped as stop:
+      refuse('Stopped by %s; run the same command again.' %
+             signal.Signals(stop.args[0]).name, 128 + stop.args[0])
+    finally:
+      for number, handler in before.items():
+        signal.signal(number, handler)
 
   app.run(guarded, flags_parser=parse)

@@ -13,8 +13,8 @@ servers:
   model = tf.saved_model.load(EXPORT_DIR).signatures['serving_default']
   model(tf.constant(uint8_images))['labels']
 """
+import contextlib
 import datetime
-import json
 import os
 import shutil
 import tempfile
@@ -24,6 +24,7 @@ import cifar10
 import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
+from thinet import files
 from thinet import summaries
 
 import numpy as np
@@ -57,7 +58,6 @@ def eval_once(arrays, examples, eval_data, weights):
     (top1, top5, examples, latency): two counts, the number of images, and the
     median of the batches' times in milliseconds.
   """
-  suffix = checkpoint.AVERAGE if weights == 'averaged' else ''
   with tf.Graph().as_default():
     batch = tf.placeholder(tf.int64, [])
     images, labels = cifar10.inputs(eval_data, batch)
@@ -69,7 +69,7 @@ def eval_once(arrays, examples, eval_data, weights):
                     [tf.math.count_nonzero(labels >= 0)])
     with tf.Session(config=cifar10.session_config(towers)) as session:
       session.run(tf.local_variables_initializer())
-      checkpoint.assign(session, {var: arrays[var.op.name + suffix]
+      checkpoint.assign(session, {var: arrays[var.op.name + suffix(weights)]
                                   for var in tf.trainable_variables()})
       counts, clock = 0, [time.perf_counter()]
       for number in range(-(-examples // FLAGS.batch_size)):
@@ -79,8 +79,13 @@ def eval_once(arrays, examples, eval_data, weights):
           1e3 * float(np.median(np.diff(clock))),)
 
 
-def export(arrays, folder):
-  """Writes the averaged weights as a SavedModel, for serving.
+def suffix(weights):
+  """Suffix of the names of 'averaged' or 'raw' weights in a checkpoint."""
+  return checkpoint.AVERAGE if weights == 'averaged' else ''
+
+
+def export(arrays, weights, folder):
+  """Writes a network as a SavedModel, for serving.
 
   Signature serving_default: images, uint8 [n, 32, 32, 3], in; logits and
   probabilities, float32 [n, 10], and labels, int64 [n], out. The crop and the
@@ -88,10 +93,11 @@ def export(arrays, folder):
 
   Args:
     arrays: name -> array of a checkpoint, as from checkpoint.read.
+    weights: 'averaged' or 'raw'.
     folder: new folder; it appears when it is complete.
 
   Raises:
-    CheckpointError: the folder cannot be written.
+    FileError: the folder cannot be written.
   """
   part = None
   try:
@@ -102,17 +108,23 @@ def export(arrays, folder):
     with tf.Graph().as_default(), tf.Session() as session:
       side = cifar10_input.RECORD_SIDE
       images = tf.placeholder(tf.uint8, [None, side, side, 3], name='images')
-      logits = cifar10.inference(cifar10_input.central(images),
+      # A server does not hold callers to a placeholder's shape.
+      checked = tf.ensure_shape(images, images.shape)
+      logits = cifar10.inference(cifar10_input.central(checked),
                                  arrays['conv1/biases'].size)
-      checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
+      checkpoint.assign(session, {var: arrays[var.op.name + suffix(weights)]
                                   for var in tf.trainable_variables()})
       tf.saved_model.simple_save(
           session, model, {'images': images},
           {'logits': logits, 'probabilities': tf.nn.softmax(logits),
            'labels': tf.argmax(logits, axis=1)})
+    for above_it, _, names in os.walk(model):
+      for name in names:
+        files.sync(os.path.join(above_it, name))
     os.rename(model, folder)
+    files.sync(above)
   except checkpoint.WRITE_ERRORS as error:
-    raise checkpoint.not_written(folder, error)
+    raise files.not_written(folder, error)
   finally:
     if part:
       shutil.rmtree(part, ignore_errors=True)
@@ -121,26 +133,40 @@ def export(arrays, folder):
 def seconds_to_make(folder):
   """Seconds that run.json or compress.json says a network took, or None."""
   for name in ('run.json', 'compress.json'):
-    try:
-      with open(os.path.join(folder, name)) as source:
-        seconds = json.load(source)['seconds']
+    with contextlib.suppress(OSError, ValueError):
+      seconds = files.read_json(os.path.join(folder, name))['seconds']
       return float(sum(seconds.values()) if isinstance(seconds, dict) else
                    seconds)
-    except (OSError, ValueError, LookupError, TypeError):
-      continue
   return None
 
 
-def report(folder, path, arrays, settings, counts):
-  """Prints the tutorial's line; writes the JSON and what TensorBoard shows."""
+def report(folder, found, data_digest, counts):
+  """Prints the tutorial's line; writes the JSON and what TensorBoard shows.
+
+  Args:
+    folder: the network's.
+    found: checkpoint.Checkpoint.
+    data_digest: SHA-256 of the images' files.
+    counts: as from eval_once.
+
+  Raises:
+    FileError: the folder cannot be written to.
+  """
   top1, top5, examples, latency = counts
+  arrays, settings = found.arrays, found.settings
   width, step = arrays['conv1/biases'].size, int(arrays.get('global_step', 0))
+  # First, so that it is seen even if nothing can be written.
+  print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
+      datetime.datetime.now(), top1 / examples, top5 / examples, examples,
+      step), flush=True)
   multiply_adds, parameters = cifar10.cost(width)
   result = {
       'conv1_channels': int(width), 'top1': 100.0 * top1 / examples,
       'top5': 100.0 * top5 / examples, 'examples': examples,
       'global_step': step, 'split': FLAGS.eval_data, 'weights': FLAGS.weights,
-      'checkpoint': os.path.basename(path), 'latency_ms': round(latency, 3),
+      'checkpoint': os.path.basename(found.path),
+      'checkpoint_digest': found.digest, 'data_digest': data_digest,
+      'latency_ms': round(latency, 3),
       'batch_size': FLAGS.batch_size, 'multiply_adds': multiply_adds,
       'parameters': parameters}
   for layer, kind in (('conv2', 'channels'), ('local3', 'units'),
@@ -163,11 +189,8 @@ def report(folder, path, arrays, settings, counts):
                   summaries.row(folder, settings, result, metrics) if usual
                   else summaries.scalars(metrics, step))
   # Last, because eval.json says that everything is written.
-  checkpoint.write_json(
+  files.write_json(
       os.path.join(folder, ('eval' if usual else kind) + '.json'), result)
-  print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
-      datetime.datetime.now(), top1 / examples, top5 / examples, examples,
-      step), flush=True)
 
 
 def evaluate():
@@ -183,27 +206,37 @@ def evaluate():
     if os.path.lexists(FLAGS.export_dir):
       raise UserError('--export_dir=%s exists; name a new folder.' %
                       FLAGS.export_dir)
+    if set('*?[]\\') & set(os.path.abspath(FLAGS.export_dir)):
+      raise UserError('--export_dir=%s has one of *?[]\\ in its path, from '
+                      'which TensorFlow cannot load; name another folder.' %
+                      FLAGS.export_dir)
+    files.require_writable(os.path.dirname(FLAGS.export_dir) or '.')
+  watch = FLAGS.eval_interval_secs
+  found = None if watch else checkpoint.read_newest(folder,
+                                                    cifar10.shapes_like)
   cifar10.maybe_download_and_extract()
-  examples, _ = cifar10_input.verify(
+  examples, data_digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), FLAGS.eval_data))
+
+  def rate():
+    report(folder, found, data_digest, eval_once(
+        found.arrays, examples, FLAGS.eval_data, FLAGS.weights))
+
+  if not watch:
+    if FLAGS.export_dir:
+      export(found.arrays, FLAGS.weights, FLAGS.export_dir)
+    rate()
+    return 0
   seen = None
   while True:
     try:
-      path, arrays, settings = checkpoint.read_newest(
-          folder, cifar10.shapes_like)
-      if path != seen:
-        if FLAGS.export_dir:
-          export(arrays, FLAGS.export_dir)
-        report(folder, path, arrays, settings,
-               eval_once(arrays, examples, FLAGS.eval_data, FLAGS.weights))
-        seen = path
-    except (UserError, checkpoint.CheckpointError) as error:
-      if not FLAGS.eval_interval_secs:
-        raise
-      print(error, flush=True)  # The training may not have saved yet.
-    if not FLAGS.eval_interval_secs:
-      return 0
-    time.sleep(FLAGS.eval_interval_secs)
+      found = checkpoint.read_newest(folder, cifar10.shapes_like)
+      if found.digest != seen:
+        rate()
+        seen = found.digest
+    except (UserError, files.FileError) as error:
+      print(error, flush=True)   # The training may not have saved yet.
+    time.sleep(watch)
 
 
 def main(argv=None):

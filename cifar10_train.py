@@ -3,14 +3,15 @@
   python cifar10_train.py --train_dir=runs/seed0/scratch_64 --conv1_channels=64
 
 The same command continues an interrupted run, bit for bit as if it had never
-stopped, and says so when the run is finished. Ctrl-C and SIGTERM save first.
+stopped, and says so when the run is finished. Ctrl-C, a lost connection and the
+other polite signals save first.
 """
+import contextlib
 import datetime
 import json
 import os
 import platform
 import signal
-import sys
 import time
 import typing
 
@@ -18,6 +19,7 @@ import cifar10
 import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
+from thinet import files
 from thinet import summaries
 
 import numpy as np
@@ -61,6 +63,7 @@ class Plan(typing.NamedTuple):
   """What a training does, and the settings that its checkpoints carry."""
   schedule: cifar10.Schedule
   learning_rate: float         # The highest.
+  epochs: float                # Passes over the training images.
   steps_per_epoch: float
   last_step: int               # Number of steps in all.
   settings: dict
@@ -81,9 +84,9 @@ def now():
 class _LoggerHook(tf.train.SessionRunHook):
   """Prints the tutorial's line, writes summaries, requires a finite loss."""
 
-  def __init__(self, model, step, last_step, layout):
+  def __init__(self, model, step, last_step, layout, stop):
     self._model, self._layout = model, layout
-    self._step, self._last_step = step, last_step
+    self._step, self._last_step, self._stop = step, last_step, stop
     self._writer = tf.summary.FileWriter(FLAGS.train_dir)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
@@ -127,7 +130,7 @@ class _LoggerHook(tf.train.SessionRunHook):
     speed = 'first step'
     if self._start:
       step, start = self._start
-      seconds = (time.time() - start) / (self._step - step)
+      seconds = max(time.perf_counter() - start, 1e-9) / (self._step - step)
       left = datetime.timedelta(
           seconds=round(seconds * (self._last_step - self._step)))
       speed = '%.1f examples/sec; %.3f sec/batch; %s left' % (
@@ -135,15 +138,19 @@ class _LoggerHook(tf.train.SessionRunHook):
       self._write('add_summary', tf.Summary(value=[tf.Summary.Value(
           tag='examples_per_second',
           simple_value=FLAGS.batch_size / seconds)]), self._step)
-    self._start = self._step, time.time()
-    print('%s: step %d, loss = %.2f (%s)' % (
-        datetime.datetime.now(), self._step, loss, speed), flush=True)
+    self._start = self._step, time.perf_counter()
+    try:
+      print('%s: step %d, loss = %.2f (%s)' % (
+          datetime.datetime.now(), self._step, loss, speed), flush=True)
+    except OSError:   # Nobody reads any more, or the log's disk is full.
+      cifar10.close_output()
+      self._stop(signal.SIGPIPE)
 
   def _write(self, method, *arguments):
     try:
       getattr(self._writer, method)(*arguments)
     except checkpoint.WRITE_ERRORS as error:
-      raise checkpoint.not_written(FLAGS.train_dir, error)
+      raise files.not_written(FLAGS.train_dir, error)
 
   def end(self, session):
     self._write('close')
@@ -152,19 +159,15 @@ class _LoggerHook(tf.train.SessionRunHook):
 class _CheckpointHook(tf.train.SessionRunHook):
   """Saves finite weights: at intervals, at the end, and when told to stop."""
 
-  def __init__(self, saver, step, last_step):
-    self._saver, self._step, self._last_step = saver, step, last_step
-    self._finite = tf.reduce_all(tf.stack(
-        [tf.reduce_all(tf.is_finite(var)) for var in tf.global_variables()
-         if var.dtype.base_dtype.is_floating]))
+  def __init__(self, settings, step, last_step):
+    self._settings, self._step, self._last_step = settings, step, last_step
+    self._variables = {var.op.name: var for var in tf.global_variables()
+                       if var.op.name != checkpoint.SETTINGS}
     self.signal = None
 
-  def begin(self):
-    for number in (signal.SIGINT, signal.SIGTERM):
-      signal.signal(number, self._told_to_stop)
-
-  def _told_to_stop(self, number, frame):
-    self.signal = number
+  def stop(self, number, frame=None):
+    """Notes a signal; the training saves and ends after the present step."""
+    self.signal = self.signal or number
 
   def after_run(self, run_context, run_values):
     self._step += 1
@@ -175,45 +178,45 @@ class _CheckpointHook(tf.train.SessionRunHook):
       run_context.request_stop()
 
   def _save(self, session):
-    if not session.run(self._finite):
+    arrays = session.run(self._variables)
+    if checkpoint.not_finite(arrays):
       raise UserError(
           'A weight is not finite after step %d; the last good checkpoint in '
           '%s is kept, lower --learning_rate.' % (self._step - 1,
                                                   FLAGS.train_dir))
-    try:
-      self._saver.save(session, os.path.join(FLAGS.train_dir, 'model.ckpt'),
-                       self._step, write_meta_graph=False)
-    except checkpoint.WRITE_ERRORS as error:
-      raise checkpoint.not_written(FLAGS.train_dir, error)
+    checkpoint.save(FLAGS.train_dir, arrays, self._settings, self._step,
+                    KEEP_CHECKPOINTS)
 
 
-def resume_point(folder, settings):
-  """Finds the newest readable checkpoint, made with the same settings.
+def resume_point(folder, plan):
+  """Reads the newest checkpoint, which must have the plan's settings.
 
   Args:
     folder: the training's folder.
-    settings: dict, those of the training.
+    plan: Plan.
 
   Returns:
-    (path, step), or (None, 0) if no checkpoint is finished yet.
+    (checkpoint, step): checkpoint.Checkpoint or None, and its step or 0.
 
   Raises:
-    UserError: all checkpoints are damaged.
-    CheckpointError: they were made with other settings.
+    UserError: it has more steps than the plan.
+    CheckpointError: it was made with other settings.
   """
-  paths = checkpoint.finished(folder)
-  for path in paths:
-    try:
-      arrays, found = checkpoint.read(path, cifar10.shapes_like)
-    except checkpoint.CheckpointError as error:
-      print(error, file=sys.stderr)
-      continue
-    checkpoint.require_same(folder, found, settings)
-    return path, int(arrays['global_step'])
-  if paths:
-    raise UserError('All %d checkpoints in %s are damaged; restore one, or '
-                    'name another --train_dir.' % (len(paths), folder))
-  return None, 0
+  had = checkpoint.paths(folder)
+  found = checkpoint.read_to_continue(folder, cifar10.shapes_like)
+  if had and not found:   # All are damaged, so another file says what they were.
+    with contextlib.suppress(OSError, ValueError, KeyError):
+      checkpoint.require_same(folder, files.read_json(
+          os.path.join(folder, 'run.json'))['settings'], plan.settings)
+  if not found:
+    return None, 0
+  checkpoint.require_same(folder, found.settings, plan.settings)
+  step = int(found.arrays['global_step'])
+  if step > plan.last_step:
+    raise UserError('%s is at step %d, beyond the %d of this training; name '
+                    'another --train_dir, or give as many --epochs or '
+                    '--max_steps.' % (folder, step, plan.last_step))
+  return found, step
 
 
 def given_flags():
@@ -221,18 +224,16 @@ def given_flags():
   return {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
 
 
-def record_run(settings, seconds=None):
+def record_run(plan, seconds=None):
   """Writes run.json; at the end, adds the time and the seconds of this run."""
   path = os.path.join(FLAGS.train_dir, 'run.json')
-  try:
-    with open(path) as old:
-      run = json.load(old)
-    run['start'], run['seconds']
-  except (OSError, ValueError, KeyError, TypeError):
-    run = {'start': now(), 'seconds': 0}
+  run = {'start': now(), 'seconds': 0}
+  with contextlib.suppress(OSError, ValueError):
+    run = files.read_json(path)
   run.update(
-      flags=given_flags(), settings=settings, seed=FLAGS.seed,
-      data_digest=settings['data_digest'],
+      command=cifar10.command(), flags=given_flags(), settings=plan.settings,
+      seed=FLAGS.seed, epochs=plan.epochs, last_step=plan.last_step,
+      data_digest=plan.settings['data_digest'],
       versions={'python': platform.python_version(),
                 'tensorflow': tf.__version__, 'numpy': np.__version__})
   commit = checkpoint.git_commit()
@@ -241,7 +242,7 @@ def record_run(settings, seconds=None):
   if seconds is not None:
     run['seconds'] = round(run['seconds'] + seconds, 1)
     run['end'] = now()
-  checkpoint.write_json(path, run)
+  files.write_json(path, run)
 
 
 def make_plan(schedule, conv1_channels, made):
@@ -258,8 +259,6 @@ def make_plan(schedule, conv1_channels, made):
   Raises:
     UserError: a flag or the data cannot be used.
   """
-  if not FLAGS.train_dir:
-    raise UserError('--train_dir is missing; name a folder for the run.')
   cifar10.maybe_download_and_extract()
   examples, digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
@@ -270,6 +269,7 @@ def make_plan(schedule, conv1_channels, made):
   steps_per_epoch = examples / FLAGS.batch_size
   epochs = schedule.epochs if FLAGS.epochs is None else FLAGS.epochs
   last_step = FLAGS.max_steps or int(np.ceil(epochs * steps_per_epoch))
+  epochs = last_step / steps_per_epoch if FLAGS.max_steps else epochs
   rate = FLAGS.learning_rate
   rate = schedule.learning_rate if rate is None else rate
   settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
@@ -279,7 +279,7 @@ def make_plan(schedule, conv1_channels, made):
                   random_streams=cifar10_input.RANDOM_STREAMS)
   if schedule.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
-  return Plan(schedule, rate, steps_per_epoch, last_step, settings)
+  return Plan(schedule, rate, epochs, steps_per_epoch, last_step, settings)
 
 
 def build_model(plan, stream, preconditioners):
@@ -313,14 +313,14 @@ def build_model(plan, stream, preconditioners):
   return Model(loss, learning_rate, train_op)
 
 
-def make_steps(plan, model, path, step, initial):
+def make_steps(plan, model, found, step, initial):
   """Runs the steps that are left, and saves.
 
   Args:
     plan: Plan.
     model: Model, in the default graph.
-    path: checkpoint to continue, or None.
-    step: the checkpoint's step, or 0.
+    found: checkpoint.Checkpoint to continue, or None.
+    step: its step, or 0.
     initial: name -> array to start from without a checkpoint, or None.
 
   Returns:
@@ -328,30 +328,31 @@ def make_steps(plan, model, path, step, initial):
 
   Raises:
     UserError: the loss or a weight is not finite.
-    CheckpointError: the folder cannot be written to.
+    FileError: the folder cannot be written to.
   """
-  saver = tf.train.Saver(max_to_keep=KEEP_CHECKPOINTS, save_relative_paths=True)
-
   def initialize(scaffold, session):
-    if path:
-      saver.restore(session, path)
-      saver.recover_last_checkpoints(checkpoint.finished(FLAGS.train_dir)[::-1])
+    if found:
+      checkpoint.restore(session, found)
     elif initial:
       checkpoint.assign(session, {var: initial[var.op.name]
                                   for var in tf.global_variables()
                                   if var.op.name in initial})
 
-  checkpoint_hook = _CheckpointHook(saver, step, plan.last_step)
+  checkpoint_hook = _CheckpointHook(plan.settings, step, plan.last_step)
   layout = summaries.layout(plan.settings['conv1_channels'])
   with tf.train.MonitoredTrainingSession(
-      scaffold=tf.train.Scaffold(init_fn=initialize, saver=saver),
-      hooks=[_LoggerHook(model, step, plan.last_step, layout), checkpoint_hook],
+      scaffold=tf.train.Scaffold(init_fn=initialize,
+                                 saver=tf.train.Saver()),   # Unused.
+      hooks=[_LoggerHook(model, step, plan.last_step, layout,
+                         checkpoint_hook.stop), checkpoint_hook],
       config=cifar10.session_config(cifar10.towers(FLAGS.batch_size)),
       save_checkpoint_steps=None, save_checkpoint_secs=None,
       save_summaries_steps=None, save_summaries_secs=None,
       log_step_count_steps=None) as session:
-    if path:
-      print('Continuing %s at step %d of %d.' % (path, step, plan.last_step))
+    cifar10.on_stop(checkpoint_hook.stop)
+    if found:
+      print('Continuing %s at step %d of %d.' % (found.path, step,
+                                                 plan.last_step))
     while not session.should_stop():
       session.run(model.train_op)
   return checkpoint_hook.signal
@@ -375,15 +376,18 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     Exit code: 0, or 128 + the signal that stopped the training.
 
   Raises:
-    UserError: a flag or the data cannot be used, all checkpoints are damaged,
-      or the loss or a weight is not finite.
-    CheckpointError: the folder is in use, cannot be written to, or was made
-      with other settings.
+    UserError: a flag or the data cannot be used, or the loss or a weight is not
+      finite.
+    CheckpointError: the folder was made with other settings.
+    FileError: the folder is in use, or cannot be written to.
   """
-  start = time.time()
+  start = time.perf_counter()
+  if not FLAGS.train_dir:
+    raise UserError('--train_dir is missing; name a folder for the run.')
+  files.require_writable(FLAGS.train_dir)
   plan = make_plan(schedule, conv1_channels, made)
-  lock = checkpoint.hold(FLAGS.train_dir)
-  path, step = resume_point(FLAGS.train_dir, plan.settings)
+  lock = files.hold(FLAGS.train_dir)
+  found, step = resume_point(FLAGS.train_dir, plan)
   if step >= plan.last_step:
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
                                               plan.last_step))
@@ -391,13 +395,13 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   matrices = preconditioners()
   with tf.Graph().as_default():
     model = build_model(plan, stream, matrices)
-    record_run(plan.settings)
-    stopped_by = make_steps(plan, model, path, step, initial)
-  record_run(plan.settings, time.time() - start)
+    record_run(plan)
+    stopped_by = make_steps(plan, model, found, step, initial)
+  record_run(plan, time.perf_counter() - start)
   lock.close()
   if stopped_by:
-    print('Stopped by signal %d and saved; the same command continues.' %
-          stopped_by)
+    print('Stopped by %s and saved; the same command continues.' %
+          signal.Signals(stopped_by).name)
     return 128 + stopped_by
   return 0
 

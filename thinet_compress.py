@@ -19,6 +19,7 @@ import cifar10_input
 from cifar10_input import UserError
 from thinet import algebra
 from thinet import checkpoint
+from thinet import files
 from thinet import moments
 from thinet import refit
 from thinet import summaries
@@ -55,6 +56,7 @@ class Parent(typing.NamedTuple):
   path: str                # Prefix of its checkpoint.
   arrays: dict             # Name -> array, all that the checkpoint holds.
   settings: dict
+  digest: str              # SHA-256 of its files.
   averages: dict           # Name -> array, the averaged weights.
 
 
@@ -280,24 +282,23 @@ def parent_network():
     Parent.
 
   Raises:
-    UserError: a flag is missing or out of range, or a weight is not finite.
+    UserError: a flag is missing or out of range.
     CheckpointError: there is no checkpoint, or it cannot be used.
   """
   for name in ('checkpoint_dir', 'output_dir', 'conv1_channels'):
     if not FLAGS[name].value:
       raise UserError('--%s is missing; see --help.' % name)
-  path, arrays, settings = checkpoint.read_newest(FLAGS.checkpoint_dir,
-                                                  cifar10.shapes_like)
-  width = arrays['conv1/biases'].size
+  if os.path.realpath(FLAGS.output_dir) == os.path.realpath(
+      FLAGS.checkpoint_dir):
+    raise UserError('--output_dir=%s is the folder of the network to compress; '
+                    'name another.' % FLAGS.output_dir)
+  found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
+  width = found.arrays['conv1/biases'].size
   if not 0 < FLAGS.conv1_channels <= width:
     raise UserError('--conv1_channels=%d cannot be kept of the %d channels in '
-                    '%s; give 1 to %d.' % (FLAGS.conv1_channels, width, path,
-                                           width))
-  if not all(np.isfinite(value).all() for value in arrays.values()
-             if value.dtype.kind == 'f'):
-    raise UserError('Checkpoint %s holds weights that are not finite; train '
-                    'again.' % path)
-  return Parent(path, arrays, settings, checkpoint.averages(arrays))
+                    '%s; give 1 to %d.' % (FLAGS.conv1_channels, width,
+                                           found.path, width))
+  return Parent(*found, checkpoint.averages(found.arrays))
 
 
 def planned_sample():
@@ -334,11 +335,16 @@ def warn_of_degenerate(path, fit, kernel):
 
 
 def write(parent, settings, kept, objective, changed, scales):
-  """Writes the slim checkpoint and what TensorBoard shows of it."""
-  checkpoint.save(FLAGS.output_dir, slim(parent.arrays, kept, changed, scales),
-                  settings)
+  """Writes the slim checkpoint and what TensorBoard shows of it.
+
+  Returns:
+    Prefix of the checkpoint.
+  """
+  path = checkpoint.save(FLAGS.output_dir, slim(parent.arrays, kept, changed,
+                                                scales), settings)
   summaries.write(FLAGS.output_dir, summaries.compression(
       parent.averages['conv1/weights'], kept, objective, scales))
+  return path
 
 
 def costs(keep, width):
@@ -358,7 +364,7 @@ def settings_of(parent, sample):
       'seed': FLAGS.seed, 'num_images': sample.num_images,
       'locations_per_image': sample.locations, 'data_digest': sample.digest,
       'random_streams': cifar10_input.RANDOM_STREAMS,
-      'parent': parent.settings,
+      'parent': parent.settings, 'parent_digest': parent.digest,
       'parent_step': int(parent.arrays.get('global_step', 0))}
 
 
@@ -368,45 +374,52 @@ def finished(settings, report):
   Raises:
     CheckpointError: it holds another one.
   """
-  if not checkpoint.finished(FLAGS.output_dir):
+  found = checkpoint.read_to_continue(FLAGS.output_dir, cifar10.shapes_like)
+  if not found:
     return False
-  path, _, made = checkpoint.read_newest(FLAGS.output_dir, cifar10.shapes_like)
-  checkpoint.require_same(FLAGS.output_dir, made, settings)
-  if os.path.exists(report):
-    print('%s is finished.' % path)
-    return True
-  return False
+  checkpoint.require_same(FLAGS.output_dir, found.settings, settings)
+  try:
+    if files.read_json(report)['checkpoint_digest'] != found.digest:
+      return False
+  except (OSError, ValueError):   # Made again.
+    return False
+  print('%s is finished.' % found.path)
+  return True
 
 
 def compress():
   """Chooses channels, rebuilds weights, writes network and compress.json."""
-  clock = [time.time()]
-  parent, sample = parent_network(), planned_sample()
+  clock = [time.perf_counter()]
+  parent = parent_network()
+  files.require_writable(FLAGS.output_dir)
+  sample = planned_sample()
   width, keep = parent.averages['conv1/biases'].size, FLAGS.conv1_channels
   settings = settings_of(parent, sample)
-  lock = checkpoint.hold(FLAGS.output_dir)
+  lock = files.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
   if finished(settings, report):
     return 0
 
   fit, check = sampled_moments(parent.averages, sample)
-  clock.append(time.time())
+  clock.append(time.perf_counter())
 
   dead, dependent = warn_of_degenerate(parent.path, fit,
                                        parent.averages['conv2/weights'])
   order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
   kept = np.sort(order[width - keep:])
-  clock.append(time.time())
+  clock.append(time.perf_counter())
 
   changed, details = rebuild(FLAGS.reconstruction, fit, check, parent.averages,
                              kept, sample)
-  clock.append(time.time())
+  clock.append(time.perf_counter())
 
   # The report comes last, because it says that the network is complete.
-  write(parent, settings, kept, objective, changed, details.get('scales'))
-  clock.append(time.time())
+  path = write(parent, settings, kept, objective, changed,
+               details.get('scales'))
+  clock.append(time.perf_counter())
   result = dict(
       settings, **details, **costs(keep, width), parent_channels=width,
+      command=cifar10.command(), checkpoint_digest=checkpoint.digest(path),
       parent_checkpoint=os.path.relpath(parent.path, FLAGS.output_dir),
       kept=kept.tolist(), removal_order=order.tolist(),
       objective={str(width - m): float(value)
@@ -418,7 +431,7 @@ def compress():
   commit = checkpoint.git_commit()
   if commit:
     result['git_commit'] = commit
-  checkpoint.write_json(report, result)
+  files.write_json(report, result)
   print('%s: kept %d of %d channels; relative error %.4f, rebuilt %.4f' % (
       FLAGS.output_dir, keep, width, result['relative_error_before'],
       result['relative_error_after']))

@@ -67,16 +67,17 @@ def finetune():
   if not FLAGS.checkpoint_dir:
     raise UserError('--checkpoint_dir is missing; name the folder of a slim '
                     'network.')
-  _, arrays, parent = checkpoint.read_newest(FLAGS.checkpoint_dir,
-                                             cifar10.shapes_like)
-  averages = checkpoint.averages(arrays)
+  parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
+  averages = checkpoint.averages(parent.arrays)
   initial = dict(averages, **{name + checkpoint.AVERAGE: value
                               for name, value in averages.items()})
-  made = {name: parent[name] for name in ('criterion', 'reconstruction')
-          if name in parent}
+  made = {name: parent.settings[name] for name in ('criterion',
+                                                   'reconstruction')
+          if name in parent.settings}
   return cifar10_train.train(
-      SCHEDULE, arrays['conv1/biases'].size, 'finetuning', initial,
-      lambda: preconditioners(averages), parent=parent, fine_tuned=True, **made)
+      SCHEDULE, averages['conv1/biases'].size, 'finetuning', initial,
+      lambda: preconditioners(averages), parent=parent.settings,
+      parent_digest=parent.digest, fine_tuned=True, **made)
 
 
 def main(argv=None):

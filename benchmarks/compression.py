@@ -95,9 +95,8 @@ def main(argv=None):
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
   sample = thinet_compress.Sample(min(IMAGES, examples), LOCATIONS,
                                   FLAGS.batch_size, 0, digest)
-  _, arrays, _ = checkpoint.read_newest(FLAGS.checkpoint_dir,
-                                        cifar10.shapes_like)
-  weights = checkpoint.averages(arrays)
+  weights = checkpoint.averages(checkpoint.read_newest(
+      FLAGS.checkpoint_dir, cifar10.shapes_like).arrays)
   seconds_moments, seconds = compress(weights, sample)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 

@@ -50,7 +50,7 @@ def exported(width, folder):
   cifar10_eval.export({
       name + suffix: generator.normal(0, 0.05, shape).astype(np.float32)
       for name, shape in cifar10.weight_shapes(width).items()
-      for suffix in ('', checkpoint.AVERAGE)}, folder)
+      for suffix in ('', checkpoint.AVERAGE)}, 'averaged', folder)
   return sum(os.path.getsize(os.path.join(where, name))
              for where, _, names in os.walk(folder) for name in names)
 

@@ -4,6 +4,7 @@ A real process, with its own pid, signals, limits and exit code; but what takes
 seconds in each, the import of TensorFlow, is done once, in a process that forks
 them. (The sweep's tests start theirs with the interpreter.)
 """
+import io
 import multiprocessing
 import os
 import resource
@@ -21,7 +22,8 @@ def _become(script, flags, largest_file, pipes):
   """In the new process: runs the script as `python script flags`."""
   for number, path in enumerate(pipes, 1):
     os.dup2(os.open(path, os.O_WRONLY), number)
-  sys.stdout.reconfigure(write_through=True)
+  sys.stdout = io.TextIOWrapper(open(1, 'wb', 0, closefd=False),
+                                write_through=True)
   if largest_file:
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file,) * 2)
   sys.argv = [script] + flags

@@ -166,8 +166,8 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
         weights[name] = weights[name] - rate * ahead
         decay = (2 + number) / (11 + number)
         averages[name] = decay * averages[name] + (1 - decay) * weights[name]
-  after, _ = checkpoint.read(str(tmp_path / 'model.ckpt-2'),
-                             cifar10.shapes_like)
+  after = checkpoint.read(str(tmp_path / 'model.ckpt-2'),
+                          cifar10.shapes_like).arrays
   for name, value in weights.items():
     went, found = value - start[name], after[name] - np.float64(start[name])
     assert np.abs(went).max() > 0
@@ -239,7 +239,7 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
   start[spoiled].flat[0] = np.nan
   with pytest.raises(UserError, match=words):
     cifar10_train.train(cifar10.PUBLISHED, 2, initial=start)
-  assert checkpoint.finished(str(tmp_path)) == []
+  assert checkpoint.paths(str(tmp_path)) == []
 
 
 def test_other_settings_are_refused(flags, data_dir, trained):
@@ -298,8 +298,8 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir):
   assert re.search(r'is (nan|inf) at step \d+ with learning rate 1e\+06|'
                    r'A weight is not finite after step \d+', errors)
   assert 'Traceback' not in errors
-  for path in checkpoint.finished(str(tmp_path)):
-    arrays, _ = checkpoint.read(path, cifar10.shapes_like)
+  for path in checkpoint.paths(str(tmp_path)):
+    arrays = checkpoint.read(path, cifar10.shapes_like).arrays
     assert all(np.isfinite(value).all() for value in arrays.values())
 
 

@@ -21,7 +21,7 @@ def full(command, folder, largest_file):
     10**6])   # The checkpoint fails.
 def test_training(tmp_path, data_dir, trained, largest_file):
   full(train(tmp_path, data_dir), tmp_path, largest_file)
-  assert checkpoint.finished(str(tmp_path)) == []
+  assert checkpoint.paths(str(tmp_path)) == []
   code, _, _ = conftest.run(*train(tmp_path, data_dir))
   assert code == 0
   assert_same(tmp_path, trained)

@@ -8,10 +8,10 @@ import pytest
 
 # A module may import the modules on the lines above its own.
 FLOORS = [
-    ['thinet', 'thinet.algebra', 'thinet.checkpoint', 'thinet.operations',
-     'thinet.precondition', 'cifar10_input'],
-    ['thinet.moments', 'thinet.summaries'],
-    ['thinet.refit', 'cifar10'],
+    ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.operations',
+     'thinet.precondition'],
+    ['thinet.checkpoint', 'thinet.moments', 'cifar10_input'],
+    ['thinet.refit', 'thinet.summaries', 'cifar10'],
     ['cifar10_train', 'cifar10_eval', 'thinet_compress'],
     ['thinet_finetune'],
 ]

@@ -131,6 +131,6 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir, slim):
       '--learning_rate=1e6', '--checkpoint_frequency=1')
   assert code == 1 and ('not finite' in errors or 'Loss is' in errors)
   assert 'Traceback' not in errors
-  for path in checkpoint.finished(tuned):
-    arrays, _ = checkpoint.read(path, cifar10.shapes_like)
+  for path in checkpoint.paths(tuned):
+    arrays = checkpoint.read(path, cifar10.shapes_like).arrays
     assert all(np.isfinite(value).all() for value in arrays.values())

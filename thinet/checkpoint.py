@@ -1,117 +1,255 @@
-"""The files in a network's folder: checkpoints, JSON results, a lock.
+"""Checkpoints: the networks in a run's folder.
 
 A checkpoint describes itself: a layer's width is the size of its biases, and
 the string variable `settings` is JSON that says how the network was made.
 Nothing in a folder depends on the folder's path.
+
+TensorFlow takes a path for a pattern when it reads, so that a folder `a[b]` is
+not found and `run?` is also `runs`. Here every path is a name: networks are
+written by SaveV2, which takes it as it is, and read from inside their folder.
 """
-import fcntl
+import contextlib
+import itertools
 import json
 import os
 import re
 import subprocess
-import tempfile
+import sys
+import typing
+
+from thinet import files
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 SETTINGS = 'settings'   # Name of the variable with the JSON.
 AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
+PARTS = ['.index', '.data-00000-of-00001']   # Suffixes of its files.
 
 # What TensorFlow raises when a file cannot be written.
 WRITE_ERRORS = (OSError, LookupError, RuntimeError, tf.errors.OpError)
 
 
-class CheckpointError(Exception):
-  """Error that the user can put right; its one sentence says how."""
+class CheckpointError(files.FileError):
+  """No checkpoint, or one that does not do."""
 
 
-def finished(folder):
-  """Prefixes of the finished checkpoints in a folder, newest first.
+class DamagedError(CheckpointError):
+  """A checkpoint whose files are incomplete, or not as they were written."""
 
-  A checkpoint is finished when the folder's state file `checkpoint`, which is
-  written last, lists it. Without that file, every checkpoint found counts.
+
+class Checkpoint(typing.NamedTuple):
+  """A checkpoint that was read and checked."""
+  path: str        # Prefix of its files.
+  arrays: dict     # Name -> NumPy array.
+  settings: dict   # How the network was made; empty if another program did.
+  digest: str      # SHA-256 of its files.
+
+
+def paths(folder):
+  """Prefixes of the checkpoints in a folder, newest first.
 
   Raises:
-    CheckpointError: the folder does not exist.
+    CheckpointError: the folder does not exist, or cannot be read.
   """
-  if not os.path.isdir(folder):
+  try:
+    names = os.listdir(folder)
+  except FileNotFoundError:
     raise CheckpointError('Folder %s does not exist; train a network into it '
                           'first, or name another.' % folder)
-  steps = set()
-  try:
-    with open(os.path.join(folder, 'checkpoint')) as state:
-      steps.update(re.findall(r'model\.ckpt-(\d+)"', state.read()))
-  except (OSError, UnicodeDecodeError):
-    pass
-  if not steps:
-    for name in os.listdir(folder):
-      steps.update(re.findall(r'^model\.ckpt-(\d+)\.index$', name))
-  return [os.path.join(folder, 'model.ckpt-' + step)
-          for step in sorted(steps, key=int, reverse=True)]
+  except OSError as error:
+    raise CheckpointError('Folder %s cannot be read (%s); name another.' %
+                          (folder, error.strerror))
+  found = filter(None, (re.fullmatch(r'(model\.ckpt-(\d{1,18}))\.index', name)
+                        for name in names))
+  return [os.path.join(folder, match[1]) for match in
+          sorted(found, key=lambda match: int(match[2]), reverse=True)]
 
 
-def read(path, shapes_like):
-  """Reads and checks every array of a checkpoint.
+def digest(path):
+  """SHA-256 of a checkpoint's files; raises OSError."""
+  return files.digest([path + part for part in PARTS])
 
-  Args:
-    path: prefix of the checkpoint, as from finished.
-    shapes_like: function of the arrays that returns name -> list, the shapes of
-      all weights of a network with the arrays' widths.
 
-  Returns:
-    (arrays, settings): name -> NumPy array, and the dict that says how the
-    network was made (empty if another program made it).
+def _settings(arrays):
+  """Takes the settings out of the arrays.
 
   Raises:
-    CheckpointError: a file is damaged (every array has a checksum), or it holds
-      another network.
+    ValueError: they are no JSON, or hold what no program of ours writes.
   """
-  try:
-    reader = tf.train.load_checkpoint(path)
-    arrays = {name: np.asarray(reader.get_tensor(name))
-              for name in reader.get_variable_to_shape_map()}
-    settings = json.loads(arrays.pop(SETTINGS, np.asarray(b'{}')).item())
-    if not isinstance(settings, dict):
-      raise ValueError('settings are no dict')
-  except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError,
-          MemoryError) as error:
-    raise CheckpointError('Checkpoint %s is damaged or incomplete (%s); remove '
-                          'its files, or restore them.' % (
-                              path, str(error).split('\n')[0]))
+  settings = json.loads(arrays.pop(SETTINGS, np.asarray(b'{}')).item())
+  left = [settings]
+  while left:
+    each = left.pop()
+    if not isinstance(each, dict):
+      raise ValueError('settings are %.40r, no dict' % (each,))
+    for name, value in each.items():
+      if isinstance(value, dict):
+        left.append(value)
+      elif not isinstance(value, str) and not (
+          isinstance(value, (int, float)) and abs(value) < 2**53):
+        raise ValueError('setting %s is %.40r' % (name, value))
+  return settings
+
+
+def _check(path, arrays, shapes_like):
+  """Raises CheckpointError unless the arrays are a whole, finite network."""
   for name, shape in shapes_like(arrays).items():
     for variable in (name, name + AVERAGE):
       if variable not in arrays:
         raise CheckpointError('Checkpoint %s lacks %s; name a checkpoint of '
                               'this network, with its averages.' % (path,
                                                                     variable))
-      if list(arrays[variable].shape) != shape:
-        raise CheckpointError('Checkpoint %s has %s of shape %s, expected %s; '
-                              'name a checkpoint of this network.' % (
-                                  path, variable, list(arrays[variable].shape),
-                                  shape))
-  return arrays, settings
+      found = arrays[variable]
+      if (list(found.shape), found.dtype) != (shape, np.float32):
+        raise CheckpointError(
+            'Checkpoint %s has %s of type %s and shape %s, expected float32 '
+            'and %s; name a checkpoint of this network.' % (
+                path, variable, found.dtype, list(found.shape), shape))
+  step = arrays.get('global_step', np.int64(0))
+  if step.shape or step.dtype.kind not in 'iu' or not 0 <= step < 10**18:
+    raise CheckpointError('Checkpoint %s has global_step %.40r; name a '
+                          'checkpoint of this network.' % (path, step))
+  name = not_finite(arrays)
+  if name:
+    raise CheckpointError('Checkpoint %s holds weights that are not finite, in '
+                          '%s; train again.' % (path, name))
+
+
+def not_finite(arrays):
+  """Name of an array with a number that is not finite, or None."""
+  return next((name for name, value in sorted(arrays.items())
+               if value.dtype.kind == 'f' and not np.isfinite(value).all()),
+              None)
+
+
+def read(path, shapes_like):
+  """Reads and checks every array of a checkpoint.
+
+  Args:
+    path: prefix of the checkpoint, as from paths.
+    shapes_like: function of the arrays that returns name -> list, the shapes of
+      all weights of a network with the arrays' widths.
+
+  Returns:
+    Checkpoint.
+
+  Raises:
+    DamagedError: a file is missing or damaged (every array has a checksum).
+    CheckpointError: a file cannot be opened, or it holds another network, or
+      weights that are not finite.
+  """
+  folder, name = os.path.split(path)
+  try:
+    found = digest(path)
+    with contextlib.chdir(folder or '.'):
+      reader = tf.train.NewCheckpointReader(name)
+      arrays = {key: np.asarray(reader.get_tensor(key))
+                for key in reader.get_variable_to_shape_map()}
+  except OSError as error:
+    if not isinstance(error, FileNotFoundError):
+      raise CheckpointError('Checkpoint %s cannot be read (%s); mend that, or '
+                            'name another.' % (path, error.strerror))
+    raise DamagedError('Checkpoint %s is incomplete, %s is missing' % (
+        path, os.path.basename(error.filename)))
+  except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError,
+          MemoryError) as error:
+    raise DamagedError('Checkpoint %s is damaged (%s)' % (
+        path, str(error).split('\n')[0]))
+  try:
+    settings = _settings(arrays)
+  except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    raise CheckpointError('Checkpoint %s has settings that cannot be read '
+                          '(%s); name another.' % (path, error))
+  _check(path, arrays, shapes_like)
+  return Checkpoint(path, arrays, settings, found)
+
+
+def read_newest(folder, shapes_like):
+  """Reads the newest checkpoint of a folder that is not damaged.
+
+  Says on standard error which ones are.
+
+  Returns:
+    Checkpoint.
+
+  Raises:
+    CheckpointError: there is none; the text has the command that made it.
+  """
+  error = None
+  for path in paths(folder):
+    try:
+      found = read(path, shapes_like)
+    except DamagedError as damage:
+      error = error or damage
+      continue
+    if error:
+      print('%s; taking %s.' % (error, path), file=sys.stderr)
+    return found
+  if error:
+    raise CheckpointError('%s; make it again with: %s' % (
+        error, maker(folder) or 'the command that made it.'))
+  raise CheckpointError('Folder %s holds no finished checkpoint; train a '
+                        'network into it first, or name another.' % folder)
+
+
+def maker(folder):
+  """The command that made a folder's network, or None if it is not known."""
+  for name in ('run.json', 'compress.json'):
+    with contextlib.suppress(OSError, ValueError, KeyError):
+      return files.read_json(os.path.join(folder, name))['command']
+  return None
+
+
+def move_aside(path):
+  """Moves a checkpoint's files into `damaged`; returns where they are.
+
+  Raises:
+    FileError: the folder cannot be written to.
+  """
+  folder, name = os.path.split(path)
+  above = os.path.join(folder, 'damaged')
+  try:
+    os.makedirs(above, exist_ok=True)
+    for number in itertools.count(1):
+      aside = os.path.join(above, '%s.%d' % (name, number))
+      with contextlib.suppress(FileExistsError):
+        os.mkdir(aside)
+        break
+    for part in PARTS:
+      with contextlib.suppress(FileNotFoundError):
+        os.rename(path + part, os.path.join(aside, name + part))
+    files.sync(folder)
+  except OSError as error:
+    raise files.not_written(folder, error)
+  return aside
+
+
+def read_to_continue(folder, shapes_like):
+  """Reads a folder's newest checkpoint, and moves damaged ones aside.
+
+  What they held can be made again, by whoever made it.
+
+  Returns:
+    Checkpoint, or None if there is none that is not damaged.
+
+  Raises:
+    CheckpointError: one cannot be opened, or is of another network.
+    FileError: one cannot be moved.
+  """
+  for path in paths(folder):
+    try:
+      return read(path, shapes_like)
+    except DamagedError as damage:
+      print('%s; moved to %s, to be made again.' % (damage, move_aside(path)),
+            file=sys.stderr)
+  return None
 
 
 def averages(arrays):
   """The averaged weights among the arrays from read: name -> array."""
   return {name[:-len(AVERAGE)]: value for name, value in arrays.items()
           if name.endswith(AVERAGE)}
-
-
-def read_newest(folder, shapes_like):
-  """Reads the newest checkpoint of a folder.
-
-  Returns:
-    (path, arrays, settings), the last two as from read.
-
-  Raises:
-    CheckpointError: there is none, or it is damaged.
-  """
-  paths = finished(folder)
-  if not paths:
-    raise CheckpointError('Folder %s holds no finished checkpoint; train a '
-                          'network into it first, or name another.' % folder)
-  return (paths[0],) + read(paths[0], shapes_like)
 
 
 def assign(session, values):
@@ -125,60 +263,71 @@ def assign(session, values):
               {var.initial_value: value for var, value in values.items()})
 
 
-def not_written(folder, error):
-  """Makes the CheckpointError for a failure to write into a folder."""
-  reason = re.search(r'; (.*)', str(error))   # TensorFlow's form: path; reason
-  reason = getattr(error, 'strerror', None) or (
-      reason.group(1) if reason else str(error).split('\n')[0])
-  return CheckpointError('Folder %s cannot be written to (%s); make room '
-                         'there, or name another, and run the same command '
-                         'again.' % (folder, reason))
-
-
-def save(folder, arrays, settings):
-  """Writes name -> array as the checkpoint of step 0, and its state file.
+def restore(session, checkpoint):
+  """Gives all variables of the graph the values of a checkpoint.
 
   Raises:
-    CheckpointError: the folder cannot be written to.
+    CheckpointError: it lacks one, or has another shape.
   """
+  values = {}
+  for var in tf.global_variables():
+    name = var.op.name
+    value = (np.asarray(json.dumps(checkpoint.settings)) if name == SETTINGS
+             else checkpoint.arrays.get(name))
+    if value is None or value.shape != tuple(var.shape.as_list()):
+      raise CheckpointError('Checkpoint %s lacks %s, or has another shape of '
+                            'it; name another folder.' % (checkpoint.path,
+                                                          name))
+    values[var] = value
+  assign(session, values)
+
+
+def save(folder, arrays, settings, step=0, keep=1):
+  """Writes a checkpoint durably, then the state file, then removes old ones.
+
+  Args:
+    folder: an existing folder.
+    arrays: name -> array, finite.
+    settings: dict, how the network was made.
+    step: training step, part of the checkpoint's name.
+    keep: number of checkpoints to keep in the folder.
+
+  Returns:
+    Prefix of the checkpoint.
+
+  Raises:
+    CheckpointError: a number is not finite.
+    FileError: the folder cannot be written to.
+  """
+  name = not_finite(arrays)
+  if name:
+    raise CheckpointError('The network for %s has a number that is not finite '
+                          'in %s; it was not saved.' % (folder, name))
   arrays = dict(arrays, **{SETTINGS: np.asarray(json.dumps(settings).encode())})
   names = sorted(arrays)
-  path = os.path.join(folder, 'model.ckpt-0')
+  path = os.path.join(folder, 'model.ckpt-%d' % step)
   try:
     with tf.Graph().as_default(), tf.Session() as session:
       session.run(tf.raw_ops.SaveV2(
           prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
           tensors=[tf.constant(arrays[name]) for name in names]))
-    tf.train.update_checkpoint_state(folder, os.path.basename(path))
+    for part in PARTS:
+      files.sync(path + part)
+    files.sync(folder)
+    found = paths(folder)
+    older = found[found.index(path) + 1:]
+    files.write(os.path.join(folder, 'checkpoint'), ''.join(
+        '%s: "%s"\n' % (key, os.path.basename(each)) for key, each in
+        [('model_checkpoint_path', path)] + [
+            ('all_model_checkpoint_paths', each)
+            for each in older[:keep - 1][::-1] + [path]]).encode())
+    for old in older[keep - 1:]:
+      for part in PARTS:
+        with contextlib.suppress(FileNotFoundError):
+          os.unlink(old + part)
   except WRITE_ERRORS as error:
-    raise not_written(folder, error)
-
-
-def write_json(path, value):
-  """Writes a dict as JSON, a line for each key.
-
-  The text goes to a temporary file, which is then renamed.
-
-  Raises:
-    CheckpointError: the folder cannot be written to.
-  """
-  folder, name = os.path.dirname(path) or '.', None
-  try:
-    handle, name = tempfile.mkstemp(prefix='.', suffix='.part', dir=folder)
-    with os.fdopen(handle, 'w') as part:
-      part.write('{\n%s\n}\n' % ',\n'.join(
-          ' %s: %s' % (json.dumps(key), json.dumps(value[key]))
-          for key in sorted(value)))
-      part.flush()
-      os.fsync(part.fileno())
-    os.chmod(name, 0o644)
-    os.replace(name, path)
-    name = None
-  except OSError as error:
-    raise not_written(folder, error)
-  finally:
-    if name:
-      os.unlink(name)
+    raise files.not_written(folder, error)
+  return path
 
 
 def git_commit():
@@ -192,30 +341,6 @@ def git_commit():
     return None
 
 
-def hold(folder):
-  """Locks a folder until this process ends; returns the open lock file.
-
-  Raises:
-    CheckpointError: another process holds it, or it cannot be made.
-  """
-  try:
-    os.makedirs(folder, exist_ok=True)
-    lock = open(os.path.join(folder, 'lock'), 'a+')
-  except OSError as error:
-    raise CheckpointError('Folder %s cannot be used (%s); name another.' % (
-        folder, error.strerror))
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except OSError:
-    lock.seek(0)
-    raise CheckpointError('Folder %s is in use by process %s; wait for it, or '
-                          'name another.' % (folder, lock.read().strip()))
-  lock.truncate(0)
-  lock.write('%d\n' % os.getpid())
-  lock.flush()
-  return lock
-
-
 def require_same(folder, found, wanted):
   """Raises CheckpointError if a folder's settings differ from those wanted."""
   if wanted.get('random_streams') != found.get('random_streams'):
@@ -223,6 +348,13 @@ def require_same(folder, found, wanted):
         'Folder %s was made by a version of this program that draws other '
         'images from the same seed; name another folder, or go on with that '
         'version.' % folder)
+  for name, source in (('data_digest', 'other images than --data_dir has now'),
+                       ('parent_digest', 'other weights than its parent has '
+                        'now')):
+    if wanted.get(name) != found.get(name):
+      raise CheckpointError(
+          'Folder %s was made from %s; name another folder, or restore what it '
+          'was made from.' % (folder, source))
   for name in sorted(wanted.keys() | found.keys()):
     if wanted.get(name) != found.get(name):
       raise CheckpointError(

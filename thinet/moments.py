@@ -3,12 +3,11 @@
 Rows of inputs are summed up in float64 as they come, so memory does not grow
 with their number.
 """
+import contextlib
 import hashlib
 import os
-import tempfile
-import zipfile
-import zlib
 
+from thinet import files
 from thinet.algebra import Moments
 
 import numpy as np
@@ -110,6 +109,10 @@ def fit_and_check(batches, channels):
 def cached(folder, key, size, make):
   """Keeps moments in a file, so that all widths and criteria share them.
 
+  The file is the SHA-256 of key and numbers, then the numbers, float64. What is
+  not exactly what was written for this key is made again. Of several programs
+  that want the same moments one makes them, and the others wait.
+
   Args:
     folder: folder of the file; one that cannot be written to gets none.
     key: bytes that change with everything the moments depend on.
@@ -120,29 +123,41 @@ def cached(folder, key, size, make):
   Returns:
     (fit, check).
   """
-  path = os.path.join(folder, 'moments-%s.npz' %
-                      hashlib.sha256(key).hexdigest()[:16])
+  name = 'moments-%s.bin' % hashlib.sha256(key).hexdigest()[:16]
+  path = os.path.join(folder, name)
+  found = _read(path, key, size)
+  if found:
+    return found
+  with files.alone(os.path.join(folder, 'moments.lock')):
+    found = _read(path, key, size)   # Another program's, by now.
+    if found:
+      return found
+    found = make()
+    numbers = np.concatenate([np.ravel(field) for part in found
+                              for field in part]).astype('<f8').tobytes()
+    with contextlib.suppress(OSError):   # A full disk: no cache.
+      files.remove_parts(path)
+      files.write(path, _digest(key, numbers) + numbers)
+  return found
+
+
+def _digest(key, numbers):
+  """SHA-256 that binds numbers to what they were made from, as bytes."""
+  return hashlib.sha256(hashlib.sha256(key).digest() + numbers).digest()
+
+
+def _read(path, key, size):
+  """Reads (fit, check) from a file of cached; None if absent or damaged."""
+  lengths = [size * size, size, 1] * 2
   try:
-    with np.load(path, allow_pickle=False) as found:
-      second, first, count = (found[name] for name in Moments._fields)
-    if (second.shape, first.shape, count.shape) == (
-        (2, size, size), (2, size), (2,)):
-      return tuple(Moments(second[part], first[part], int(count[part]))
-                   for part in (0, 1))
-  except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError,
-          zipfile.BadZipFile, zlib.error):
-    pass   # Absent or damaged.
-  fit, check = make()
-  try:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix='.moments-',
-                                     delete=False) as part:
-      try:
-        np.savez(part, **{
-            name: np.stack([getattr(fit, name), getattr(check, name)])
-            for name in Moments._fields})
-        os.replace(part.name, path)
-      except OSError:
-        os.unlink(part.name)
+    if os.path.getsize(path) != 32 + 8 * sum(lengths):
+      return None
+    content = memoryview(files.read_bytes(path))
   except OSError:
-    pass   # A parent that cannot be written to, or a full disk: no cache.
-  return fit, check
+    return None
+  numbers = content[32:]
+  if content[:32] != _digest(key, numbers):
+    return None
+  fields = np.split(np.array(np.frombuffer(numbers, '<f8')), np.cumsum(lengths)[:-1])
+  return tuple(Moments(second.reshape(size, size), first, int(count[0]))
+               for second, first, count in (fields[:3], fields[3:]))

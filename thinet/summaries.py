@@ -14,6 +14,7 @@ import shlex
 import sys
 
 from thinet import checkpoint
+from thinet import files
 
 import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -36,7 +37,7 @@ def write(folder, summaries):
   """Writes (summary, step) pairs into a new event file of a folder.
 
   Raises:
-    CheckpointError: the folder cannot be written to.
+    FileError: the folder cannot be written to.
   """
   try:
     with tf.Graph().as_default():   # FileWriter asks for a graph of its own.
@@ -47,7 +48,7 @@ def write(folder, summaries):
         writer.add_summary(summary, step)
       writer.close()
   except checkpoint.WRITE_ERRORS as error:
-    raise checkpoint.not_written(folder, error)
+    raise files.not_written(folder, error)
 
 
 def scalars(values, step):
