@@ -7,12 +7,12 @@ run_experiments.sh asks this before it runs a cell and afterwards; the settings
 are its environment. Prints the cells that are not finished, in their order, or
 the networks of one cell that are not, each with the reason. A network is
 finished when its files say so and their digests agree: it was trained to its
-last step, or compressed, from its parent's present weights, and rated on the
-present test images.
+last step, or compressed, and rated on the present test images.
 
-Exits 2, with one sentence, if a network in OUT was made with other settings, as
-the table would mix them, no matter whether this sweep would make it. About
-0.1 s, and a second for each gigabyte of checkpoints.
+Exits 2, with one sentence, if a network in OUT was made with other settings or
+from other weights of its parent, as the table would mix them, no matter whether
+this sweep would make it. About 0.1 s, and a second for each gigabyte of
+checkpoints.
 """
 import functools
 import math
@@ -309,7 +309,7 @@ def sentence(settings, network, name, value, wanted):
           'name another OUT.' % (path, name, value, wanted))
 
 
-def check(settings, data):
+def check_settings(settings, data):
   """Checks all networks in OUT against the settings.
 
   Raises:
@@ -319,6 +319,28 @@ def check(settings, data):
     misfit = next(misfits(settings, data, network), None)
     if misfit:
       raise MisfitError(sentence(settings, network, *misfit))
+
+
+def check_parents(settings, networks_, finished):
+  """Checks that networks were made from their parents' present weights.
+
+  Args:
+    settings: Settings.
+    networks_: the networks to check.
+    finished: Finished.
+
+  Raises:
+    MisfitError: one was made from others.
+  """
+  for network in filter(lambda each: each.parent, networks_):
+    report = made(settings, network)
+    _, digest = finished(network.parent)
+    if report and digest and digest != report.get('settings', report).get(
+        'parent_digest'):
+      raise MisfitError(
+          '%s was made from other weights than %s has now; move it away, or '
+          'name another OUT.' % (folder(settings, network),
+                                 folder(settings, network.parent)))
 
 
 # ------------------------------------------------------------------ finished
@@ -355,12 +377,8 @@ class Finished:
     digest = result.get('checkpoint_digest')
     if digest != self._digest(network, step):
       return 'the rated checkpoint is missing or another', None
-    if network.parent:
-      reason, above = self(network.parent)
-      if reason:
-        return '%s is not finished' % network.parent.name, None
-      if above != report.get('settings', report).get('parent_digest'):
-        return 'its parent %s was made again' % network.parent.name, None
+    if network.parent and self(network.parent)[0]:
+      return '%s is not finished' % network.parent.name, None
     return '', digest
 
   def _digest(self, network, step):
@@ -390,17 +408,19 @@ def main(arguments):
     print('cells.py: %s is not set; run ./run_experiments.sh, which asks this '
           'itself.' % error, file=sys.stderr)
     return 2
+  cell = arguments and Cell(arguments[0], int(arguments[1]), int(arguments[2]))
   try:
     known = any(made(settings, each) or rated(settings, each)
                 for each in found(settings.out))
     data = read_data(settings.data_dir) if known else Data(None, None, None)
-    check(settings, data)
+    finished = Finished(settings, data)
+    check_settings(settings, data)
+    check_parents(settings, networks(cell, settings) if cell else
+                  found(settings.out), finished)
   except MisfitError as error:
     print('run_experiments.sh: %s' % error, file=sys.stderr)
     return 2
-  finished = Finished(settings, data)
-  if arguments:
-    cell = Cell(arguments[0], int(arguments[1]), int(arguments[2]))
+  if cell:
     for name, reason in left(cell, settings, finished):
       print(name, reason)
   else:

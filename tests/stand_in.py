@@ -47,11 +47,6 @@ def newest(folder):
   return step, files.digest([prefix + part for part in PARTS])
 
 
-def saved(flags, step, settings):
-  """What a checkpoint's bytes depend on; a test may add $WEIGHTS."""
-  return step, settings, os.environ.get('WEIGHTS')
-
-
 def contains(name):
   """Whether this call contains the words in an environment variable."""
   return os.environ.get(name, 'no such words') in ' '.join(sys.argv)
@@ -86,9 +81,9 @@ def train(flags, schedule, settings):
       'settings': settings, 'epochs': epochs, 'last_step': last_step})
   if contains('WAIT'):
     code = wait()
-    save(folder, 1, saved(flags, 1, settings))
+    save(folder, 1, settings)
     os._exit(code)
-  save(folder, last_step, saved(flags, last_step, settings))
+  save(folder, last_step, settings)
 
 
 def scratch(flags):
@@ -109,7 +104,7 @@ def compress(flags):
       'parent': parent['settings'], 'parent_step': step,
       'parent_digest': digest}
   os.makedirs(flags['output_dir'], exist_ok=True)
-  save(flags['output_dir'], 0, saved(flags, 0, result))
+  save(flags['output_dir'], 0, result)
   files.write_json(os.path.join(flags['output_dir'], 'compress.json'), result)
 
 

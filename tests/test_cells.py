@@ -64,11 +64,12 @@ def answer(settings_):
   """('', {name: reason}) of what is not finished, or (misfit, None)."""
   cells.read.cache_clear()
   data = cells.read_data(settings_.data_dir)
+  finished = cells.Finished(settings_, data)
   try:
-    cells.check(settings_, data)
+    cells.check_settings(settings_, data)
+    cells.check_parents(settings_, cells.found(settings_.out), finished)
   except cells.MisfitError as error:
     return str(error), None
-  finished = cells.Finished(settings_, data)
   return '', {name: reason for cell in cells.plan(settings_)
               for name, reason in cells.left(cell, settings_, finished)}
 
@@ -167,24 +168,25 @@ def test_a_result_of_something_else_finishes_nothing(sweep, data_dir, values,
   assert reason in left['scratch_8']
 
 
-def test_a_parent_that_was_made_again_has_no_finished_children(
-    sweep, data_dir, monkeypatch):
-  seed = '--data_dir=' + data_dir
-  monkeypatch.setenv('WEIGHTS', 'others')
-  for name in ('thinet_none_8', 'scratch_64'):
-    step, _ = stand_in.newest(sweep / name)
-    stand_in.save(sweep / name, step, 'others')
-    stand_in.run('cifar10_eval.py', seed,
-                 '--checkpoint_dir=%s' % (sweep / name))
-    misfit, left = answer(settings(sweep.parent, data_dir))
-    assert not misfit and left == {
-        'thinet_none_8': {
-            'thinet_none_8_finetuned': 'its parent thinet_none_8 was made '
-                                       'again'},
-        'scratch_64': {
-            'thinet_none_8': 'its parent scratch_64 was made again',
-            'thinet_none_8_finetuned': 'thinet_none_8 is not finished',
-            'l1_full_8': 'its parent scratch_64 was made again'}}[name]
+@pytest.mark.parametrize('name, child', [
+    ('scratch_64', 'l1_full_8'), ('thinet_none_8', 'thinet_none_8_finetuned')])
+def test_children_of_weights_that_were_made_again_do_not_fit(
+    sweep, data_dir, name, child):
+  step, _ = stand_in.newest(sweep / name)
+  stand_in.save(sweep / name, step, 'others')
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  assert not misfit   # Only who is finished has children.
+  assert name in left and left[child] == name + ' is not finished'
+  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
+               '--checkpoint_dir=%s' % (sweep / name))
+  assert answer(settings(sweep.parent, data_dir)) == (
+      '%s was made from other weights than %s has now; move it away, or name '
+      'another OUT.' % (sweep / child, sweep / name), None)
+  shutil.rmtree(sweep / child)
+  if name == 'scratch_64':
+    shutil.rmtree(sweep / 'thinet_none_8')
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  assert not misfit and child in left and name not in left
 
 
 def test_a_cell_whose_parent_is_unfinished_says_so_first(sweep, data_dir):
