@@ -144,7 +144,7 @@ halt() {
   echo "run_experiments.sh: ${line% }" >&2 || true
   exit "$1"
 }
-signals=(HUP INT QUIT PIPE TERM USR1 USR2)   # Ignored ones stay so.
+signals=(HUP INT QUIT PIPE TERM USR1 USR2 XCPU)   # Ignored ones stay so.
 for name in "${signals[@]}"; do
   # shellcheck disable=SC2064   # The name as it is now.
   trap "halt $((128 + $(kill -l "$name"))) 'stopped by SIG$name'" "$name"

@@ -18,6 +18,7 @@ import functools
 import math
 import os
 import re
+import signal
 import sys
 import typing
 
@@ -431,4 +432,6 @@ def main(arguments):
 
 
 if __name__ == '__main__':
+  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)   # Its caller says so.
   sys.exit(main(sys.argv[1:]))

@@ -179,7 +179,8 @@ def nothing_runs(pids):
   return not any(os.path.exists('/proc/%d' % pid) for pid in pids)
 
 
-@pytest.mark.parametrize('name', ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2'])
+@pytest.mark.parametrize('name', ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2',
+                                  'XCPU'])
 def test_a_polite_stop_saves_and_says_how_to_go_on(tmp_path, data_dir, recorder,
                                                    name):
   number = signal.Signals['SIG' + name]
