@@ -11,6 +11,7 @@ import time
 import cifar10
 import conftest
 import pytest
+import stand_in
 from thinet import files
 
 SCRIPT = os.path.join(conftest.ROOT, 'run_experiments.sh')
@@ -303,6 +304,20 @@ def test_replaced_data_are_refused(finished, data_dir):
   path.write_bytes(path.read_bytes()[:-3073])
   code, output, ran = again(DATA_DIR=str(other))
   assert (code, ran) == (2, []) and 'rated on other test images' in output
+
+
+def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
+    finished, data_dir):
+  out, again = finished
+  parent = out / 'seed0' / 'scratch_64'
+  for part in parent.glob('model.ckpt-*'):
+    part.write_text('other weights')
+  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
+               '--checkpoint_dir=%s' % parent)
+  for arguments in ([], ['cell', 'slim', '0', '8']):
+    code, output, ran = again(*arguments)
+    assert (code, ran) == (2, [])
+    assert 'thinet_none_8 was made from other weights than' in output
 
 
 @pytest.mark.parametrize('name, left', [

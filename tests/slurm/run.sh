@@ -5,10 +5,10 @@
 #   tests/slurm/run.sh /tmp/slurm
 #
 # Starts munge, a controller and a node of two processors, which live in the
-# folder, and submits a small sweep four times, each time without an
-# environment (--export=NONE). The first jobs reach their time limit, the second
-# get a signal ahead of it, both save. Among the third, one training is killed
-# with -9 and another is requeued; the fourth submission ends what is left. Then
+# folder, and submits a small sweep four times, its jobs without an environment
+# (--export=NONE). The parent's training reaches its time limit, then gets a
+# signal ahead of it, and saves. Two other trainings run at a time; one is
+# requeued, one killed with -9, and the last submission ends what is left. Then
 # it runs the sweep serially, and compares the two tables. Ends with "same
 # table", and stops what it started.
 set -euo pipefail
@@ -76,21 +76,21 @@ waited 60 node_is_idle
 
 echo '--- a time limit'
 export SBATCH_EXPORT=NONE
-submitted limit --time=1
-waited 60 two_run
-squeue -r -o '%i %j %T %r %E'
+WIDTHS=64 submitted limit --time=1
 waited 300 queue_is_empty
 saved limit SIGTERM
 
 echo '--- a signal ahead of the limit'
 unset SBATCH_EXPORT
-submitted signal --export=NONE --time=2 --signal=B:USR1@60
+WIDTHS=64 submitted signal --export=NONE --time=2 --signal=B:USR1@60
 waited 300 queue_is_empty
 saved signal SIGUSR1
 
 echo '--- a kill -9 and a requeue'
 submitted kill --export=NONE
-waited 60 training kill 8
+waited 60 two_run
+echo 'two tasks at a time:'; squeue -r -o '%i %j %T %r %E'
+waited 300 training kill 8
 task=$(squeue -h -r -t running -o '%i %j' | sed -n 's/_8 scratch-0$/_8/p')
 scontrol requeue "$task" && echo "requeued $task"
 waited 300 training kill 16
