@@ -245,6 +245,15 @@ def record_run(plan, seconds=None):
   files.write_json(path, run)
 
 
+def require_record(plan):
+  """Writes a finished run's run.json again if it is damaged, or of less."""
+  path = os.path.join(FLAGS.train_dir, 'run.json')
+  with contextlib.suppress(OSError, ValueError, KeyError):
+    if files.read_json(path)['last_step'] == plan.last_step:
+      return
+  record_run(plan)
+
+
 def make_plan(schedule, conv1_channels, made):
   """Checks flags and data, and settles what the flags leave open.
 
@@ -391,6 +400,7 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   if step >= plan.last_step:
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
                                               plan.last_step))
+    require_record(plan)
     return 0
   matrices = preconditioners()
   with tf.Graph().as_default():

@@ -200,17 +200,19 @@ def rated(settings, network):
 
 
 def read_data(data_dir):
-  """Reads the data files once."""
+  """Reads the data files once; data_dir holds their folder, or is it."""
+  inside = os.path.join(data_dir, FOLDER)
+  data_folder = inside if os.path.lexists(inside) else data_dir
+
   def digest(names):
     try:
-      return files.digest([os.path.join(data_dir, FOLDER, name)
-                           for name in names])
+      return files.digest([os.path.join(data_folder, name) for name in names])
     except OSError:
       return None
 
   training = digest(TRAIN_FILES)
   examples = training and sum(
-      os.path.getsize(os.path.join(data_dir, FOLDER, name))
+      os.path.getsize(os.path.join(data_folder, name))
       for name in TRAIN_FILES) // RECORD_BYTES
   return Data(training, examples, digest(TEST_FILES))
 
