@@ -102,6 +102,8 @@ program=$(type -P -- "$PYTHON") ||
   refuse "PYTHON=$PYTHON is no program; name one that has requirements.txt."
 PYTHON=$program
 for name in PYTHON DATA_DIR OUT; do absolute $name; done
+[[ ${1:-} != slurm ]] || type -P sbatch > /dev/null ||
+  refuse "sbatch is not there; submit from a machine that has Slurm."
 export "${settings[@]}"
 
 stood=$PWD

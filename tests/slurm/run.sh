@@ -42,8 +42,13 @@ JobRequeue=1
 NodeName=$(hostname) NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 END
-pgrep -x munged > /dev/null || runuser -u munge -- munged
+munge=
+pgrep -x munged > /dev/null || {
+  runuser -u munge -- munged
+  munge=/run/munge/munged.pid
+}
 trap 'scancel --quiet --user=root || true
+      [[ -z $munge ]] || pkill -F "$munge" || true
       pkill -F "$folder/slurmd.pid" || true
       pkill -F "$folder/slurmctld.pid" || true' EXIT
 slurmctld -c && slurmd -c
