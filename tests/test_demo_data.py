@@ -42,7 +42,8 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
   _, errors = started.communicate()
   assert started.returncode == 1
   assert errors == ('Folder %s cannot be written to (Not a directory); make '
-                    'room there, or name another.\n' % (tmp_path / 'file' / 'x'))
+                    'room there, or name another.\n' % (
+                        tmp_path / 'file' / 'x'))
 
 
 @pytest.mark.parametrize('number', [signal.SIGHUP, signal.SIGINT,
