@@ -26,9 +26,9 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import files
 from thinet import summaries
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir'):
@@ -123,7 +123,7 @@ def export(arrays, weights, folder):
         files.sync(os.path.join(above_it, name))
     os.rename(model, folder)
     files.sync(above)
-  except checkpoint.WRITE_ERRORS as error:
+  except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
   finally:
     if part:

@@ -18,25 +18,11 @@ import tarfile
 import zlib
 
 from thinet import files
-
-# Before TensorFlow's import, so that it prints fewer start-up messages.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# By itself TensorFlow uses oneDNN's kernels only on processors with VNNI, but
-# they are faster on older ones, too.
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
-
-# Nothing here uses Keras, which takes a quarter of TensorFlow's import.
-_without_keras = 'keras' not in sys.modules
-if _without_keras:
-  sys.modules['keras'] = None
+from thinet import tensorflow as tf
 
 import numpy as np
 from six.moves import http_client
 from six.moves import urllib
-import tensorflow.compat.v1 as tf
-
-if _without_keras:
-  del sys.modules['keras']   # Whoever wants it can import it now.
 
 IMAGE_SIZE = 24              # Side of the crop that the network sees.
 NUM_CLASSES = 10
@@ -66,6 +52,20 @@ CONTRAST_RANGE = (0.2, 1.8)
 
 class UserError(Exception):
   """Error that the user can put right; its one sentence says how."""
+
+
+def check_constants():
+  """Raises UserError unless the programs can work with the constants above.
+
+  Pools halve the images twice. Their sides must stay whole, so that networks
+  for images of two sizes differ in local3's shape and none is read for another.
+  """
+  if IMAGE_SIZE not in range(8, RECORD_SIDE + 1, 4):
+    raise UserError('IMAGE_SIZE in cifar10_input.py is %s; make it a multiple '
+                    'of 4 from 8 to %d.' % (IMAGE_SIZE, RECORD_SIDE))
+  if NUM_CLASSES not in range(2, 257):
+    raise UserError('NUM_CLASSES in cifar10_input.py is %s; make it a whole '
+                    'number from 2 to 256.' % NUM_CLASSES)
 
 
 # ----------------------------------------------------------------- the files

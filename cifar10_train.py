@@ -21,24 +21,31 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import files
 from thinet import summaries
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'conv1_channels', 'seed'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['conv1_channels'].help = ('Width of the first layer; by default %d.' %
+                                cifar10.CONV1_CHANNELS)
 tf.app.flags.DEFINE_string('train_dir', None,
-                           'Folder for checkpoints, events and run.json.')
+                           'Required. Folder for checkpoints, events and '
+                           'run.json.')
 tf.app.flags.DEFINE_enum('schedule', 'published', ['published', 'fast'],
                          'Optimizer and learning rate; see README.')
-tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; '
-                          'by default as the schedule says.', upper_bound=1e6)
+tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; by '
+                          'default %g, with --schedule=fast %g.' % (
+                              cifar10.PUBLISHED.epochs, cifar10.FAST.epochs),
+                          upper_bound=1e6)
 tf.app.flags.DEFINE_integer('max_steps', 0,
                             'If above 0, number of steps; replaces --epochs.',
                             lower_bound=0, upper_bound=10**9)
 tf.app.flags.DEFINE_float('learning_rate', None, 'Highest learning rate; by '
-                          'default as the schedule says.', lower_bound=0)
+                          'default %g, with --schedule=fast %g.' % (
+                              cifar10.PUBLISHED.learning_rate,
+                              cifar10.FAST.learning_rate), lower_bound=0)
 tf.app.flags.register_validator(
     'epochs', lambda value: value is None or value > 0,
     'give a number above 0')
@@ -71,9 +78,9 @@ class Plan(typing.NamedTuple):
 
 class Model(typing.NamedTuple):
   """The parts of the graph that a training runs."""
-  loss: tf.Tensor
-  learning_rate: tf.Tensor
-  train_op: tf.Operation
+  loss: 'tf.Tensor'
+  learning_rate: 'tf.Tensor'
+  train_op: 'tf.Operation'
 
 
 def now():
@@ -81,7 +88,26 @@ def now():
   return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
 
 
-class _LoggerHook(tf.train.SessionRunHook):
+class _Hook:
+  """A tf.train.SessionRunHook that does nothing; see thinet/tensorflow.py."""
+
+  def begin(self):
+    pass
+
+  def after_create_session(self, session, coord):
+    pass
+
+  def before_run(self, run_context):
+    pass
+
+  def after_run(self, run_context, run_values):
+    pass
+
+  def end(self, session):
+    pass
+
+
+class _LoggerHook(_Hook):
   """Prints the tutorial's line, writes summaries, requires a finite loss."""
 
   def __init__(self, model, step, last_step, layout, stop):
@@ -149,14 +175,14 @@ class _LoggerHook(tf.train.SessionRunHook):
   def _write(self, method, *arguments):
     try:
       getattr(self._writer, method)(*arguments)
-    except checkpoint.WRITE_ERRORS as error:
+    except checkpoint.write_errors() as error:
       raise files.not_written(FLAGS.train_dir, error)
 
   def end(self, session):
     self._write('close')
 
 
-class _CheckpointHook(tf.train.SessionRunHook):
+class _CheckpointHook(_Hook):
   """Saves finite weights: at intervals, at the end, and when told to stop."""
 
   def __init__(self, settings, step, last_step):
@@ -390,7 +416,6 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     CheckpointError: the folder was made with other settings.
     FileError: the folder is in use, or cannot be written to.
   """
-  start = time.perf_counter()
   if not FLAGS.train_dir:
     raise UserError('--train_dir is missing; name a folder for the run.')
   files.require_writable(FLAGS.train_dir)
@@ -402,8 +427,10 @@ def train(schedule, conv1_channels, stream='training', initial=None,
                                               plan.last_step))
     require_record(plan)
     return 0
+  graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
+  start = time.perf_counter()
   matrices = preconditioners()
-  with tf.Graph().as_default():
+  with graph.as_default():
     model = build_model(plan, stream, matrices)
     record_run(plan)
     stopped_by = make_steps(plan, model, found, step, initial)

@@ -23,15 +23,17 @@ from thinet import files
 from thinet import moments
 from thinet import refit
 from thinet import summaries
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
               'conv1_channels', 'seed'):
   tf.app.flags.declare_key_flag(_name)
-tf.app.flags.DEFINE_string('output_dir', None, 'Folder for the slim network.')
+FLAGS['conv1_channels'].help = 'Required. Channels of the first layer to keep.'
+tf.app.flags.DEFINE_string('output_dir', None,
+                           'Required. Folder for the slim network.')
 tf.app.flags.DEFINE_enum('criterion', 'thinet',
                          ['thinet', 'thinet_kept', 'least_squares', 'l1',
                           'random'], 'Which channels to keep; see README.')
@@ -41,12 +43,13 @@ tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full',
                          'factor for each kept one, all weights of conv2, or '
                          'those of all layers.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
-                            'Training images to sample from.', lower_bound=1)
+                            'Training images to sample from, at most.',
+                            lower_bound=1)
 tf.app.flags.DEFINE_integer('locations_per_image', 10,
                             'Positions of conv2 to sample in an image; 0 for '
-                            'all 144.', lower_bound=0, upper_bound=144)
+                            'all %d.' % cifar10.CONV2_POSITIONS, lower_bound=0,
+                            upper_bound=cifar10.CONV2_POSITIONS)
 
-ALL_POSITIONS = 144      # Positions of conv2 in an image.
 FEWEST_REFIT_IMAGES = 20
 PATCH = 25               # Taps of conv2's kernel.
 
@@ -120,8 +123,9 @@ def sampled_batches(weights, sample):
     images, _ = cifar10_input.images_and_labels(records, indices)
     norm1 = cifar10.endpoints(cifar10_input.central(images),
                               weights['conv1/biases'].size)['norm1']
-    bits = cifar10_input.random_bits([tf.shape(indices)[0], ALL_POSITIONS],
-                                     sample.seed, 'moments/positions', batch)
+    bits = cifar10_input.random_bits(
+        [tf.shape(indices)[0], cifar10.CONV2_POSITIONS], sample.seed,
+        'moments/positions', batch)
     patches = moments.patches(
         norm1, moments.random_positions(bits, sample.locations))
     with tf.Session(config=cifar10.session_config()) as session:
@@ -315,7 +319,7 @@ def planned_sample():
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
     raise UserError('--num_images=%d is too few for --reconstruction=network; '
                     'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
-  locations = FLAGS.locations_per_image or ALL_POSITIONS
+  locations = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS
   if min(FLAGS.batch_size, num_images) * locations < moments.CHECK_SHARE:
     raise UserError('--batch_size=%d, --num_images=%d and '
                     '--locations_per_image=%d leave no sample of a batch to '
@@ -389,8 +393,8 @@ def finished(settings, report):
 
 def compress():
   """Chooses channels, rebuilds weights, writes network and compress.json."""
-  clock = [time.perf_counter()]
   parent = parent_network()
+  clock = [time.perf_counter()]
   files.require_writable(FLAGS.output_dir)
   sample = planned_sample()
   width, keep = parent.averages['conv1/biases'].size, FLAGS.conv1_channels

@@ -13,8 +13,7 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import moments
 from thinet import precondition
-
-import tensorflow.compat.v1 as tf
+from thinet import tensorflow as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
@@ -26,6 +25,10 @@ for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
 SCHEDULE = cifar10.Schedule(
     'finetune', epochs=20, learning_rate=0.01, linear=True, momentum=0.9,
     average_decay=0.999, convolution_rate=1.5, warmup_steps=350)
+FLAGS['epochs'].help = ('Passes over the training images; by default %g.' %
+                        SCHEDULE.epochs)
+FLAGS['learning_rate'].help = ('Highest learning rate; by default %g.' %
+                               SCHEDULE.learning_rate)
 MOMENTS_BATCHES = 8      # Batches of images that the preconditioners see.
 MOMENTS_STRIDE = 2       # Between positions: a quarter of them are read.
 

@@ -31,9 +31,9 @@ if __name__ == '__main__':
   for _number in (signal.SIGINT, signal.SIGPIPE):
     signal.signal(_number, signal.SIG_DFL)   # They end it without a traceback.
 
+from thinet import files   # First: refuses other versions of Python.
 import figures
 import tables
-from thinet import files
 
 COLUMNS = ['seed', 'schedule', 'conv1_channels', 'conv2_channels',
            'local3_units', 'local4_units', 'criterion', 'reconstruction',

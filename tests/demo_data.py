@@ -14,8 +14,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-import numpy as np
 from thinet import files
+
+import numpy as np
 
 FOLDER = 'cifar-10-batches-bin'
 FILES = ['data_batch_%d.bin' % i for i in range(1, 6)] + ['test_batch.bin']

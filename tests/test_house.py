@@ -8,9 +8,9 @@ import pytest
 
 # A module may import the modules on the lines above its own.
 FLOORS = [
-    ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.operations',
-     'thinet.precondition'],
-    ['thinet.checkpoint', 'thinet.moments', 'cifar10_input'],
+    ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.tensorflow'],
+    ['thinet.checkpoint', 'thinet.moments', 'thinet.operations',
+     'thinet.precondition', 'cifar10_input'],
     ['thinet.refit', 'thinet.summaries', 'cifar10'],
     ['cifar10_train', 'cifar10_eval', 'thinet_compress'],
     ['thinet_finetune'],

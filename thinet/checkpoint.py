@@ -18,16 +18,13 @@ import sys
 import typing
 
 from thinet import files
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 SETTINGS = 'settings'   # Name of the variable with the JSON.
 AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
 PARTS = ['.index', '.data-00000-of-00001']   # Suffixes of its files.
-
-# What TensorFlow raises when a file cannot be written.
-WRITE_ERRORS = (OSError, LookupError, RuntimeError, tf.errors.OpError)
 
 
 class CheckpointError(files.FileError):
@@ -44,6 +41,11 @@ class Checkpoint(typing.NamedTuple):
   arrays: dict     # Name -> NumPy array.
   settings: dict   # How the network was made; empty if another program did.
   digest: str      # SHA-256 of its files.
+
+
+def write_errors():
+  """What TensorFlow raises when a file cannot be written."""
+  return OSError, LookupError, RuntimeError, tf.errors.OpError
 
 
 def paths(folder):
@@ -325,7 +327,7 @@ def save(folder, arrays, settings, step=0, keep=1):
       for part in PARTS:
         with contextlib.suppress(FileNotFoundError):
           os.unlink(old + part)
-  except WRITE_ERRORS as error:
+  except write_errors() as error:
     raise files.not_written(folder, error)
   return path
 

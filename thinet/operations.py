@@ -5,8 +5,9 @@ and gradient; benchmarks/README.md has the speeds.
 """
 import os
 
+from thinet import tensorflow as tf
+
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
 
@@ -28,7 +29,6 @@ def cores():
           else os.cpu_count() or 1)
 
 
-@tf.custom_gradient
 def local_response_normalization(x):
   """tf.nn.lrn(x, 4, 1.0, 0.001 / 9, 0.75), several times faster on processors.
 
@@ -41,8 +41,13 @@ def local_response_normalization(x):
     x: float [n, height, width, channels].
 
   Returns:
-    The same shape and dtype, and the gradient function.
+    The same shape and dtype.
   """
+  return tf.custom_gradient(_normalization_and_gradient)(x)
+
+
+def _normalization_and_gradient(x):
+  """What tf.custom_gradient takes: y and the function of dy."""
   channels = x.shape[-1].value
   offsets = np.subtract.outer(np.arange(channels), np.arange(channels))
   band = (np.abs(offsets) <= LRN_RADIUS).astype(x.dtype.as_numpy_dtype)

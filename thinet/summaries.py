@@ -15,12 +15,12 @@ import sys
 
 from thinet import checkpoint
 from thinet import files
+from thinet import tensorflow as tf
 
 import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
-import tensorflow.compat.v1 as tf
 
 HPARAMS = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned',
            'seed']
@@ -47,7 +47,7 @@ def write(folder, summaries):
           summary = summary.SerializeToString()
         writer.add_summary(summary, step)
       writer.close()
-  except checkpoint.WRITE_ERRORS as error:
+  except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
 
 
