@@ -9,7 +9,7 @@ import pytest
 # A module may import the modules on the lines above its own.
 FLOORS = [
     ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.operations',
-     'thinet.precondition'],
+     'thinet.precondition', 'thinet.progress'],
     ['thinet.checkpoint', 'thinet.moments', 'cifar10_input'],
     ['thinet.refit', 'thinet.summaries', 'cifar10'],
     ['cifar10_train', 'cifar10_eval', 'thinet_compress'],
