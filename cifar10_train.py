@@ -393,6 +393,15 @@ def header(plan):
   return '\n'.join(lines)
 
 
+def require_record(plan):
+  """Writes a finished run's run.json again if it is damaged, or of less."""
+  path = os.path.join(FLAGS.train_dir, 'run.json')
+  with contextlib.suppress(OSError, ValueError, KeyError):
+    if files.read_json(path)['last_step'] == plan.last_step:
+      return
+  record_run(plan)
+
+
 def make_plan(schedule, conv1_channels, made):
   """Checks flags and data, and settles what the flags leave open.
 
@@ -574,6 +583,7 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   if step >= plan.last_step:
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
                                               plan.last_step))
+    require_record(plan)
     return 0
   if not found and initial:
     step = int(initial.get('global_step', 0))

@@ -6,20 +6,33 @@
 #   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh      # a cell on each GPU
 #   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1  # with sbatch's options
 #
-# The same command continues an interrupted sweep; a stage is finished when the
-# file `finished` in its folder says so. Settings come from the environment:
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+# The same command continues an interrupted sweep, and repeats nothing that
+# results/cells.py finds finished. Settings come from the environment; words of
+# a list are separated by blanks, commas or new lines:
+set -feuo pipefail   # -f: no word of a setting is a file pattern.
 refuse() { echo "run_experiments.sh: $1" >&2; exit 2; }
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) ||
   refuse "bash $BASH_VERSION is too old; run it with bash 5.1 or later."
 
-demo=
+arguments=("$@") demo=
 if [[ ${1:-} == demo ]]; then
   demo=yes; shift
+fi
+case "${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
+  '' | slurm | cell | table) ;;
+  *) echo "usage: $0 [demo] [slurm [sbatch options]]" >&2; exit 2 ;;
+esac
+settings=(PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
+          FINETUNE_EPOCHS MODES CONTROLS JOBS GPUS)
+given=(DATA_DIR OUT)   # What a command that continues the sweep must repeat.
+for name in "${settings[@]}"; do
+  [[ -z ${!name+set} || $name == DATA_DIR || $name == OUT ]] || given+=("$name")
+done
+
+if [[ $demo ]]; then
   : "${DATA_DIR:=data/demo}" "${OUT:=runs/demo}" "${WIDTHS:=64 8}"
   : "${EPOCHS:=10}" "${CONTROLS=}"
-  : "${MODES:=thinet_none thinet_scale}"
+  : "${MODES=thinet_none thinet_scale}"
 fi
 : "${PYTHON:=python3}"              # Interpreter that has requirements.txt.
 : "${DATA_DIR:=data}"               # Holds cifar-10-batches-bin, or will.
@@ -27,151 +40,235 @@ fi
 : "${WIDTHS:=64 48 32 24 16 8}"     # Channels of conv1; 64 is the parent.
 : "${SEEDS:=0}"
 : "${SCHEDULE:=published}"         # From scratch; or fast.
-: "${EPOCHS:=}"                     # From scratch; else as the schedule says.
+declare -A epochs=([published]=128 [fast]=50)   # EPOCHS, from scratch.
 : "${PRECISION:=float32}"           # Precision of trainings; or bfloat16.
 : "${FINETUNE_EPOCHS:=20}"
 # <criterion>_<reconstruction>; MODES are fine-tuned, CONTROLS are not.
-: "${MODES:=thinet_none thinet_scale least_squares_full least_squares_network}"
+: "${MODES=thinet_none thinet_scale least_squares_full least_squares_network}"
 : "${CONTROLS=l1_full l1_network random_full random_network}"
 : "${JOBS:=1}"                      # Cells side by side; with GPUS="0 1",
 : "${GPUS:=}"                       # one on each of these.
 
-# checked NAME PATTERN REMEDY: refuses now what would end a sweep hours later.
-checked() {
+# plain: takes zeros that say nothing from the number in `word`.
+plain() {
+  word=${word#"${word%%[!0]*}"}
+  [[ $word != *.* ]] || word=${word%"${word##*[!0]}"}
+  word=${word%.}
+  [[ $word == [1-9]* ]] || word=0$word
+}
+# words NAME LEAST MOST PATTERN REMEDY: splits a setting, and refuses now what
+# would end a sweep hours later. Each word counts once, but GPUS as often as
+# they are named.
+words() {
+  local word list=()
+  for word in ${!1//,/ }; do
+    [[ $word =~ ^($4)$ ]] || refuse "$1 has $word; give $5."
+    [[ ! $word =~ ^[0-9.]+$ ]] || plain
+    [[ $1 != GPUS && " ${list[*]} " == *" $word "* ]] || list+=("$word")
+  done
+  ((${#list[@]} >= $2 && ${#list[@]} <= $3)) ||
+    refuse "$1 has '${list[*]}'; give $5."
+  printf -v "$1" %s "${list[*]}"
+}
+# absolute NAME: makes a path absolute, from the folder where the user stands.
+absolute() {
+  [[ ${!1} != *$'\n'* ]] || refuse "$1 has a new line in it; name another."
+  [[ ${!1} == /* ]] || printf -v "$1" %s "$PWD/${!1#./}"
+}
+many=9999
+mode='(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
+number='0*[1-9][0-9]{0,5}([.][0-9]*)?|0*[.]0*[1-9][0-9]*'
+words WIDTHS 1 $many '0*([1-9]|[1-5][0-9]|6[0-4])' \
+  'numbers of channels, 1 to 64'
+words SEEDS 1 $many '0*[0-9]{1,10}' 'whole numbers, 0 to 2147483647'
+for word in $SEEDS; do
+  ((word < 2 ** 31)) ||
+    refuse "SEEDS has $word; give whole numbers, 0 to 2147483647."
+done
+words SCHEDULE 1 1 'published|fast' 'published or fast'
+: "${EPOCHS:=${epochs[$SCHEDULE]}}"
+words EPOCHS 1 1 "$number" 'a number above 0 and below 1000000'
+words FINETUNE_EPOCHS 1 1 "$number" 'a number above 0 and below 1000000'
+words PRECISION 1 1 'float32|bfloat16' 'float32 or bfloat16'
+words MODES 0 $many "$mode" 'names as thinet_none or least_squares_full'
+words CONTROLS 0 $many "$mode" 'names as l1_full or random_network'
+words JOBS 1 1 '0*[1-9][0-9]{0,2}' 'a number of cells, 1 to 999'
+words GPUS 0 $many '[0-9]{1,4}|(GPU|MIG)-[A-Za-z0-9/-]+' 'numbers as 0 1'
+for word in $MODES; do   # What is fine-tuned is compressed already.
+  CONTROLS=" $CONTROLS " CONTROLS=${CONTROLS/" $word "/ }
+done
+words CONTROLS 0 $many "$mode" ''
+program=$(type -P -- "$PYTHON") ||
+  refuse "PYTHON=$PYTHON is no program; name one that has requirements.txt."
+PYTHON=$program
+for name in PYTHON DATA_DIR OUT; do absolute $name; done
+[[ ${1:-} != slurm ]] || type -P sbatch > /dev/null ||
+  refuse "sbatch is not there; submit from a machine that has Slurm."
+export "${settings[@]}"
+
+stood=$PWD
+self=$(readlink -f -- "${BASH_SOURCE[0]}")
+cd -- "${self%/*}"
+
+# quoted WORD...: prints words as any shell reads them, a blank after each.
+quoted() {
   local word
-  for word in ${!1}; do
-    [[ $word =~ ^($2)$ ]] || refuse "$1 has $word; $3."
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=+-]+$ ]] || word="'${word//\'/"'\\''"}'"
+    printf '%s ' "$word"
   done
 }
-mode='(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
-checked WIDTHS '[1-9]|[1-5][0-9]|6[0-4]' 'give numbers of channels, 1 to 64'
-checked SEEDS '[0-9]+' 'give whole numbers, 0 or above'
-checked FINETUNE_EPOCHS '[0-9.]*[1-9][0-9.]*' 'give a number above 0'
-checked MODES "$mode" 'give names as thinet_none or least_squares_full'
-checked CONTROLS "$mode" 'give names as l1_full or random_network'
-checked JOBS '[1-9][0-9]*' 'give a number of cells, 1 or more'
-export PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
-export FINETUNE_EPOCHS MODES CONTROLS
+# assigned NAME...: prints settings as NAME='value'.
+assigned() {
+  local name
+  for name in "$@"; do printf '%s=' "$name"; quoted "${!name}"; done
+}
 
-# Programs run in the background, so that a signal reaches this shell at once;
-# the shell then tells them to stop, and a training saves first.
-stop() {
-  trap '' INT TERM
-  local children
+# Programs run in the background, so that a signal reaches this shell at once.
+# halt CODE WHY: tells them to stop, upon which a training saves; waits for
+# them, and says what continues the sweep.
+halt() {
+  trap '' "${signals[@]}"
+  local children tenths=0 line
   children=$(jobs -pr)
   # shellcheck disable=SC2086   # One word a process.
-  [[ -z $children ]] || kill -TERM $children || true
-  wait
+  while kill -0 $children; do   # Bash 5.2's own table may miss an end.
+    # Again later, should one have been too young to hear it; a paused one goes
+    # on, so that it hears.
+    ((tenths++ % 50)) || { kill -TERM $children; kill -CONT $children; } || true
+    sleep 0.1
+  done 2> /dev/null
+  case ${arguments[0]:-} in
+    cell | table) line="${arguments[*]}: $2." ;;
+    *) line="$2; continue with: $(assigned "${given[@]}")"
+       line+=$(quoted "$self" "${arguments[@]}") ;;
+  esac
+  echo "run_experiments.sh: ${line% }" >&2 || true
   exit "$1"
 }
-trap 'stop 130' INT
-trap 'stop 143' TERM
+signals=(HUP INT QUIT PIPE TERM USR1 USR2 XCPU)   # Ignored ones stay so.
+for name in "${signals[@]}"; do
+  # shellcheck disable=SC2064   # The name as it is now.
+  trap "halt $((128 + $(kill -l "$name"))) 'stopped by SIG$name'" "$name"
+done
 
 run() {
-  echo "+ $*"
+  echo "+ $*" 2> /dev/null || halt 141 'stopped because the output was closed'
   "$@" &
   wait "$!"
 }
 
-# evaluated FOLDER COMMAND...: runs the command, which makes a network in the
-# folder, and evaluates it, unless both were done with the same settings. If the
-# settings differ, the command itself decides whether the folder can be used.
+# unfinished [CELL]: sets `left` to what is not finished, a line each: cells of
+# the sweep, or networks of a cell, with a reason. Refuses what does not fit.
+unfinished() { left=$("$PYTHON" results/cells.py "$@") || exit; }
+
+# evaluated NAME COMMAND...: runs the command, which makes a network, and
+# evaluates it, unless both are finished.
 evaluated() {
-  local settings="RANDOM_STREAMS=2 DATA_DIR=$DATA_DIR SCHEDULE=$SCHEDULE"
-  settings+=" EPOCHS=$EPOCHS PRECISION=$PRECISION"
-  settings+=" FINETUNE_EPOCHS=$FINETUNE_EPOCHS"
-  if [[ -f $1/eval.json && -f $1/finished ]]; then
-    [[ $(<"$1/finished") == "$settings" ]] && return
-  fi
+  [[ $'\n'$left == *$'\n'"$1 "* ]] || return 0
   run "$PYTHON" "${@:2}" "--data_dir=$DATA_DIR"
-  run "$PYTHON" cifar10_eval.py "--data_dir=$DATA_DIR" "--checkpoint_dir=$1"
-  echo "$settings" > "$1/finished"
+  run "$PYTHON" cifar10_eval.py "--data_dir=$DATA_DIR" \
+    "--checkpoint_dir=$folder/$1"
 }
 
 # cell STAGE SEED WIDTH: runs the training from scratch, or everything that is
-# made from the seed's parent, which must be there.
+# made from the seed's parent, which must be finished.
 cell() {
   local folder=$OUT/seed$2 mode slim
+  unfinished "$@"
   if [[ $1 == scratch ]]; then
-    evaluated "$folder/scratch_$3" cifar10_train.py "--seed=$2" \
+    evaluated "scratch_$3" cifar10_train.py "--seed=$2" \
       "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" \
-      "--schedule=$SCHEDULE" ${EPOCHS:+"--epochs=$EPOCHS"} \
-      "--precision=$PRECISION"
-    return
+      "--schedule=$SCHEDULE" "--epochs=$EPOCHS" "--precision=$PRECISION"
+  elif [[ $left == scratch_64\ * ]]; then
+    halt 1 "its parent is not finished: ${left%%$'\n'*}"
+  else
+    for mode in $MODES $CONTROLS; do
+      slim=${mode}_$3
+      evaluated "$slim" thinet_compress.py "--seed=$2" \
+        "--output_dir=$folder/$slim" "--checkpoint_dir=$folder/scratch_64" \
+        "--conv1_channels=$3" "--criterion=${mode%_*}" \
+        "--reconstruction=${mode##*_}"
+      [[ " $MODES " == *" $mode "* ]] || continue
+      evaluated "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
+        "--checkpoint_dir=$folder/$slim" \
+        "--train_dir=$folder/${slim}_finetuned" \
+        "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
+    done
   fi
-  for mode in $MODES $CONTROLS; do
-    slim=$folder/${mode}_$3
-    evaluated "$slim" thinet_compress.py "--seed=$2" "--output_dir=$slim" \
-      "--checkpoint_dir=$folder/scratch_64" "--conv1_channels=$3" \
-      "--criterion=${mode%_*}" "--reconstruction=${mode##*_}"
-    [[ " $MODES " == *" $mode "* ]] || continue
-    evaluated "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
-      "--checkpoint_dir=$slim" "--train_dir=${slim}_finetuned" \
-      "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
-  done
+  unfinished "$@"
+  [[ -z $left ]] || halt 1 "its programs ran, but ${left%%$'\n'*}"
 }
 
-read -ra seeds <<<"$SEEDS"
-slim_widths=()
-for width in $WIDTHS; do [[ $width == 64 ]] || slim_widths+=("$width"); done
-
-# cells STAGE WIDTH...: runs these widths of every seed on the free devices.
+# cells STAGE: runs the cells of a stage that are left on the free devices.
 read -ra free <<<"${GPUS:-$(seq -s ' ' "$JOBS")}"
-declare -A device_of
+declare -A device_of=() cell_of=()
 reap() {
   local ended status=0
   wait -n -p ended || status=$?
-  ((status == 0)) || stop "$status"
+  ((status == 0)) ||
+    halt "$status" "cell ${cell_of[$ended]} failed with exit code $status"
   free+=("${device_of[$ended]}")
   unset "device_of[$ended]"
 }
 cells() {
-  local seed width
-  for width in "${@:2}"; do
-    for seed in "${seeds[@]}"; do
-      ((${#free[@]})) || reap
-      env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} \
-        ./run_experiments.sh cell "$1" "$seed" "$width" &
-      device_of[$!]=${free[0]}
-      free=("${free[@]:1}")
-    done
+  local each lines
+  readarray -t lines <<<"$left"
+  for each in "${lines[@]}"; do
+    [[ $each == "$1 "* ]] || continue
+    ((${#free[@]})) || reap
+    # shellcheck disable=SC2086   # A stage, a seed and a width.
+    env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} "$self" cell $each &
+    device_of[$!]=${free[0]} cell_of[$!]=$each
+    free=("${free[@]:1}")
   done
   while ((${#device_of[@]})); do reap; done
 }
 
+# table [OPTION]: prints the table, which must not lack a cell.
+table() {
+  run "$PYTHON" results/report.py "$OUT" "$@"
+  unfinished
+  [[ -z $left ]] || halt 1 "the table lacks cells: ${left//$'\n'/, }"
+}
+
 # submitted NAME COMMAND OPTION...: submits a Slurm job, which continues when
-# requeued, and prints its number.
+# requeued, and prints its number. Its settings travel in its script.
 submitted() {
   sbatch --parsable --requeue --kill-on-invalid-dep=yes "--job-name=$1" \
-    "--wrap=exec $2" "${@:3}" | cut -d ';' -f 1
+    "--chdir=$stood" "--wrap=exec env $(assigned "${settings[@]}")$(
+    quoted "$self")$2" "${@:3}" | cut -d ';' -f 1
 }
 # Submits for each seed the parent, an array of the other trainings, and an
 # array of the compressions, which waits for the parent; then the report.
 slurm() {
-  local cell='./run_experiments.sh cell' all='' seed parent
-  local array=${slim_widths[*]} width="\$SLURM_ARRAY_TASK_ID"
-  array=--array=${array// /,}
-  for seed in "${seeds[@]}"; do
-    parent=$(submitted "scratch-$seed-64" "$cell scratch $seed 64" "$@")
+  local all='' seed parent widths=" $WIDTHS " width="\$SLURM_ARRAY_TASK_ID"
+  read -r widths <<<"${widths/ 64 / }" || true
+  local array=--array=${widths// /,}
+  for seed in $SEEDS; do
+    parent=$(submitted "scratch-$seed-64" "cell scratch $seed 64" "$@")
     all+=:$parent
-    ((${#slim_widths[@]})) || continue
-    all+=:$(submitted "scratch-$seed" "$cell scratch $seed $width" "$array" \
+    [[ $widths ]] || continue
+    all+=:$(submitted "scratch-$seed" "cell scratch $seed $width" "$array" \
       "$@")
-    all+=:$(submitted "slim-$seed" "$cell slim $seed $width" "$array" \
+    [[ $MODES$CONTROLS ]] || continue
+    all+=:$(submitted "slim-$seed" "cell slim $seed $width" "$array" \
       "--dependency=afterok:$parent" "$@")
   done
-  submitted report \
-    "\"\$PYTHON\" results/report.py \"\$OUT\"${demo:+ --published=}" \
-    "--dependency=afterany$all" "$@"
+  submitted report "table${demo:+ --published=}" "--dependency=afterany$all" \
+    "$@"
 }
 
 case "${1:-}" in
-  '' | slurm) [[ -z $demo ]] || run "$PYTHON" tests/demo_data.py "$DATA_DIR" ;;&
-  '')
-    cells scratch 64 "${slim_widths[@]}"
-    cells slim "${slim_widths[@]}"
-    run "$PYTHON" results/report.py "$OUT" ${demo:+--published=} ;;
-  slurm) slurm "${@:2}" ;;
-  cell) cell "${@:2}" ;;
-  *) echo "usage: $0 [demo] [slurm [sbatch options]]" >&2; exit 2 ;;
+  cell | table) "$@" ;;
+  *)
+    unfinished
+    [[ -z $demo ]] || run "$PYTHON" tests/demo_data.py "$DATA_DIR"
+    if [[ ${1:-} == slurm ]]; then
+      slurm "${@:2}"
+    else
+      cells scratch
+      cells slim
+      table ${demo:+--published=}
+    fi ;;
 esac

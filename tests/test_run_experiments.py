@@ -6,17 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
-import cifar10_input
+import cifar10
 import conftest
 import pytest
+import stand_in
+from thinet import files
+
+SCRIPT = os.path.join(conftest.ROOT, 'run_experiments.sh')
 
 
-def sweep(data_dir, out, **settings):
+def sweep(data_dir, out, *arguments, before=None, **settings):
   return subprocess.Popen(
-      [os.path.join(conftest.ROOT, 'run_experiments.sh')],
-      stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-      start_new_session=True,
+      [SCRIPT, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+      text=True, start_new_session=True, preexec_fn=before,
       env={**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1',
            'DATA_DIR': data_dir, 'OUT': str(out), 'WIDTHS': '64 8',
            'EPOCHS': '5', 'FINETUNE_EPOCHS': '2', 'CONTROLS': '',
@@ -33,20 +37,21 @@ def wait_for(process, words):
 
 
 def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
-  """Two cells run at a time. SIGTERM comes while both train, kill -9 to all
-  processes in a compression, SIGINT in fine-tuning, kill -9 in the report. Then
-  the table is that of an undisturbed serial sweep, though both trainings were
-  evaluated by hand when they had hardly begun."""
+  """Two cells run at a time. SIGHUP comes while both train, kill -9 to all
+  processes in a compression, SIGUSR1 in fine-tuning, kill -9 in the report. A
+  file of each kind is damaged. Then the table is that of an undisturbed serial
+  sweep, though both trainings were evaluated by hand when they had hardly
+  begun."""
   out = tmp_path / 'a b;$(touch x)'
   shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
   data_dir = str(tmp_path / 'd b;$(touch x)')
   for number, words, code in [
-      (signal.SIGTERM, 'step 0, loss', 143),
+      (signal.SIGHUP, 'step 0, loss', 129),
       (signal.SIGKILL, '+ %s thinet_compress.py' % sys.executable, -9),
-      (signal.SIGINT, '+ %s thinet_finetune.py' % sys.executable, 130),
+      (signal.SIGUSR1, '+ %s thinet_finetune.py' % sys.executable, 138),
       (signal.SIGKILL, '+ %s results/report.py' % sys.executable, -9)]:
     process = sweep(data_dir, out, JOBS='2')
-    for _ in range(2 if number == signal.SIGTERM else 1):
+    for _ in range(2 if number == signal.SIGHUP else 1):
       wait_for(process, words)
     if number == signal.SIGKILL:
       os.killpg(process.pid, number)
@@ -55,11 +60,16 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
     process.communicate()   # Its children, too, have ended by then.
     assert process.returncode == code
     assert 'report' in words or not os.path.exists(out / 'table.csv')
-    if number == signal.SIGTERM:
+    if number == signal.SIGHUP:
       for network in ('scratch_64', 'scratch_8'):
         assert conftest.run(
             'cifar10_eval.py', '--data_dir=' + data_dir,
             '--checkpoint_dir=%s' % (out / 'seed0' / network))[0] == 0
+  (out / 'seed0' / 'scratch_8' / 'run.json').write_bytes(b'')
+  (out / 'seed0' / 'thinet_none_8' / 'compress.json').write_text('{}')
+  os.truncate(glob.glob('%s/seed0/thinet_scale_8_finetuned/*.data*' % out)[0],
+              10000)
+  (out / 'seed0' / 'thinet_scale_8' / 'eval.json').unlink()
   process = sweep(data_dir, out, JOBS='2')
   output, _ = process.communicate()
   assert process.returncode == 0, output
@@ -80,41 +90,46 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   output, _ = sweep(data_dir, out).communicate()
   assert [line.split()[2] for line in output.splitlines()
           if line.startswith('+ ')] == ['results/report.py']
-  # With other settings the script itself says what differs in the folder.
   process = sweep(data_dir, out, PRECISION='bfloat16')
   output, _ = process.communicate()
-  assert process.returncode == 1
-  assert output.splitlines()[-1] == (
-      'cifar10_train.py: Folder %s was made with precision = float32, not '
-      'bfloat16; name another folder, or use the same value.' % (
-          out / 'seed0' / 'scratch_64'))
+  assert (process.returncode, output) == (2, (
+      'run_experiments.sh: %s was made with PRECISION=float32, not bfloat16; '
+      'set PRECISION=float32, or name another OUT.\n' % (
+          out / 'seed0' / 'scratch_64')))
 
 
 @pytest.fixture
 def recorder(tmp_path):
-  """A stand-in for Python that records how it was called and on which GPU, and
-  leaves eval.json where an evaluation would."""
+  """Settings for the stand-in's programs, which record how they were called."""
   path = tmp_path / 'python'
-  path.write_text("""#!/usr/bin/env bash
-echo "${CUDA_VISIBLE_DEVICES:-none} $*" >> "$CALLS"
-sleep 0.2
-[[ $1 != cifar10_eval.py ]] || {
-  mkdir -p "${3#*=}"; touch "${3#*=}/eval.json"; }
-[[ "$*" != *"${FAIL:-nothing}"* ]]
-""")
+  path.write_text('#!/bin/sh\nexec %s %s "$@"\n' % (
+      sys.executable, os.path.join(conftest.ROOT, 'tests', 'stand_in.py')))
   path.chmod(0o755)
   return lambda **settings: dict(settings, PYTHON=str(path),
                                  CALLS=str(tmp_path / 'calls'))
 
 
-def test_each_gpu_runs_one_cell_at_a_time(tmp_path, recorder):
-  process = sweep('data', tmp_path / 'out', **recorder(
-      GPUS='5 7', SEEDS='0 1', WIDTHS='64 8', PRECISION='bfloat16'))
-  output, _ = process.communicate()
-  assert process.returncode == 0, output
-  calls = [line.split() for line in open(tmp_path / 'calls')]
-  assert [call[1] for call in calls[-1:]] == ['results/report.py']
-  cells = [call for call in calls if call[1] != 'results/report.py']
+def calls(tmp_path):
+  """The stand-in's calls: lists of the GPU, the program and its flags."""
+  try:
+    return [line.split() for line in open(tmp_path / 'calls')]
+  except FileNotFoundError:
+    return []
+
+
+def ended(process):
+  """(exit code, output) of a sweep."""
+  output, _ = process.communicate(timeout=60)
+  return process.returncode, output
+
+
+def test_each_gpu_runs_one_cell_at_a_time(tmp_path, data_dir, recorder):
+  code, output = ended(sweep(data_dir, tmp_path / 'out', **recorder(
+      GPUS='5,7', SEEDS='0 1', WIDTHS='64 8', PRECISION='bfloat16')))
+  assert code == 0, output
+  found = calls(tmp_path)
+  assert [call[1] for call in found[-1:]] == ['results/report.py']
+  cells = [call for call in found if call[1] != 'results/report.py']
   assert {call[0] for call in cells} == {'5', '7'}
   trainings = [call for call in cells if call[1] == 'cifar10_train.py']
   assert sorted(call[2:5] for call in trainings) == sorted(
@@ -133,59 +148,278 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, recorder):
                if 'thinet_compress' in name and '--seed=' + seed in name)
 
 
-def test_a_failing_cell_ends_the_sweep_with_its_code(tmp_path, recorder):
-  process = sweep('data', tmp_path / 'out', **recorder(
-      JOBS='2', FAIL='train_dir=%s/seed0/scratch_8 ' % (tmp_path / 'out')))
-  process.communicate()
-  assert process.returncode == 1
-  assert 'thinet_compress' not in open(tmp_path / 'calls').read()
+@pytest.mark.parametrize('gpus', ['0 1', '3,3'])
+def test_two_words_are_two_cells_at_a_time(tmp_path, data_dir, recorder, gpus):
+  process = sweep(data_dir, tmp_path / 'out',
+                  **recorder(GPUS=gpus, WAIT='cifar10_train'))
+  found = set()
+  while len(found) < 2:   # Both wait at the same time.
+    found.add(process.stdout.readline().partition('waiting as')[2])
+    found -= {''}
+  process.terminate()
+  assert ended(process)[0] == 143
+  assert sorted(call[0] for call in calls(tmp_path)) == (
+      gpus.replace(',', ' ').split())
 
 
-def test_slurm_jobs_wait_for_their_seeds_parent(tmp_path, recorder):
-  """The calls of sbatch; tests/slurm/ runs a real one."""
-  (tmp_path / 'sbatch').write_text("""#!/usr/bin/env bash
-count=$(wc -l < "$OUT.jobs" 2> /dev/null || echo 0)
-printf '%s\\t' "$@" >> "$OUT.jobs"; echo >> "$OUT.jobs"
-echo "$((100 + count));cluster"
-""")
-  (tmp_path / 'sbatch').chmod(0o755)
-  result = subprocess.run(
-      [os.path.join(conftest.ROOT, 'run_experiments.sh'), 'slurm', '--gpus=1'],
-      capture_output=True, text=True, env=dict(
-          os.environ, PATH='%s:%s' % (tmp_path, os.environ['PATH']),
-          OUT=str(tmp_path / 'out'), SEEDS='0 4', WIDTHS='64 16 8'))
-  assert result.returncode == 0, result.stderr
-  jobs = [dict(word.lstrip('-').partition('=')[::2]
-               for word in line.strip().split('\t'))
-          for line in open(tmp_path / 'out.jobs')]
-  assert all(job['gpus'] == '1' and 'requeue' in job for job in jobs)
-  assert [(job['job-name'], job.get('array'), job.get('dependency'))
-          for job in jobs] == [
-              ('scratch-0-64', None, None), ('scratch-0', '16,8', None),
-              ('slim-0', '16,8', 'afterok:100'),
-              ('scratch-4-64', None, None), ('scratch-4', '16,8', None),
-              ('slim-4', '16,8', 'afterok:103'),
-              ('report', None, 'afterany:100:101:102:103:104:105')]
-  assert jobs[3]['wrap'] == 'exec ./run_experiments.sh cell scratch 4 64'
-  assert jobs[5]['wrap'] == ('exec ./run_experiments.sh cell slim 4 '
-                             '$SLURM_ARRAY_TASK_ID')
+# ---------------------------------------------------------------------- stops
 
 
-def test_usage():
-  result = subprocess.run(
-      [os.path.join(conftest.ROOT, 'run_experiments.sh'), 'dmeo'],
-      capture_output=True, text=True)
-  assert result.returncode == 2 and result.stderr.startswith('usage: ')
+def waiting(process, number):
+  """Waits until so many trainings wait; returns their process numbers."""
+  pids = set()
+  for line in process.stdout:
+    if line.startswith('waiting as '):
+      pids.add(int(line.split()[-1]))
+    if len(pids) == number:
+      return pids
+  raise AssertionError('they ended')
+
+
+def nothing_runs(pids):
+  return not any(os.path.exists('/proc/%d' % pid) for pid in pids)
+
+
+@pytest.mark.parametrize('name', ['HUP', 'INT', 'QUIT', 'TERM', 'USR1', 'USR2',
+                                  'XCPU'])
+def test_a_polite_stop_saves_and_says_how_to_go_on(tmp_path, data_dir, recorder,
+                                                   name):
+  number = signal.Signals['SIG' + name]
+  settings = recorder(JOBS='2', WIDTHS='64 8', MODES='thinet_none')
+  process = sweep(data_dir, tmp_path / "o'u t", WAIT='scratch', **settings)
+  pids = waiting(process, 2)
+  process.send_signal(number)
+  code, output = ended(process)
+  assert code == 128 + number and nothing_runs(pids)
+  assert output.count('Stopped by SIGTERM and saved') == 2
+  words, _, command = output.splitlines()[-1].partition('; continue with: ')
+  assert words == 'run_experiments.sh: stopped by SIG%s' % name
+  again = subprocess.run(command, shell=True, cwd='/', capture_output=True,
+                         text=True, env=dict(
+                             PATH=os.environ['PATH'], CALLS=settings['CALLS']))
+  assert again.returncode == 0, again.stderr
+  assert os.listdir(tmp_path / "o'u t" / 'seed0')
+  assert calls(tmp_path)[-1][1] == 'results/report.py'
+
+
+def test_a_stop_reaches_a_paused_training_and_all_of_a_group(
+    tmp_path, data_dir, recorder):
+  process = sweep(data_dir, tmp_path / 'out',
+                  **recorder(JOBS='2', WAIT='scratch'))
+  pids = waiting(process, 2)
+  os.kill(min(pids), signal.SIGSTOP)
+  os.killpg(process.pid, signal.SIGTERM)   # As at the end of Slurm's time.
+  code, output = ended(process)
+  assert code == 143 and nothing_runs(pids)
+  assert output.count('Stopped by SIGTERM and saved') == 2
+
+
+def test_an_ignored_signal_stays_ignored(tmp_path, data_dir, recorder):
+  """As under nohup."""
+  process = sweep(
+      data_dir, tmp_path / 'out', **recorder(WAIT='scratch'),
+      before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+  pids = waiting(process, 1)
+  process.send_signal(signal.SIGHUP)
+  time.sleep(0.3)
+  assert process.poll() is None
+  process.terminate()
+  assert ended(process)[0] == 143 and nothing_runs(pids)
+
+
+@pytest.mark.parametrize('lines, ignored', [(0, False), (0, True), (1, False),
+                                            (3, False)])
+def test_a_closed_output_stops_the_sweep(tmp_path, data_dir, recorder, lines,
+                                         ignored):
+  """As | head -1 closes it; SIGPIPE may be ignored, as in a Python service."""
+  process = subprocess.Popen(
+      [SCRIPT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+      restore_signals=not ignored,
+      env={**os.environ, **recorder(WAIT='scratch', JOBS='2', EPOCHS='5'),
+           'DATA_DIR': data_dir, 'OUT': str(tmp_path / 'out')})
+  for _ in range(lines):
+    process.stdout.readline()
+  process.stdout.close()
+  error = process.stderr.read()
+  assert process.wait() == 141
+  assert '; continue with: ' in error.splitlines()[-1]
+  trained = glob.glob('%s/seed0/*/model.ckpt-1.index' % (tmp_path / 'out'))
+  assert len(trained) == len(calls(tmp_path))   # Each that began has saved.
+
+
+def test_a_failing_cell_stops_the_others_and_is_named(tmp_path, data_dir,
+                                                      recorder):
+  code, output = ended(sweep(data_dir, tmp_path / 'out', **recorder(
+      JOBS='2', WAIT='scratch_64',
+      FAIL='train_dir=%s/seed0/scratch_8 ' % (tmp_path / 'out'))))
+  assert code == 1
+  assert 'It failed.' in output
+  assert 'cell scratch 0 8 failed with exit code 1' in output.splitlines()[-1]
+  assert {call[1] for call in calls(tmp_path)} == {'cifar10_train.py'}
+  if len(calls(tmp_path)) == 2:   # Else scratch_64 had not begun.
+    assert 'Stopped by SIGTERM and saved' in output
+
+
+# ------------------------------------------------------------------- finished
+
+
+@pytest.fixture
+def finished(tmp_path, data_dir, recorder):
+  """A finished sweep: its folder, and a function that runs it again."""
+  def again(*arguments, **settings):
+    if os.path.exists(tmp_path / 'calls'):
+      os.unlink(tmp_path / 'calls')
+    code, output = ended(sweep(data_dir, tmp_path / 'out', *arguments,
+                               **recorder(**settings)))
+    return code, output, [call[1] for call in calls(tmp_path)]
+  assert again()[0] == 0
+  return tmp_path / 'out', again
+
+
+def test_other_settings_are_refused_before_anything_runs(finished, data_dir):
+  out, again = finished
+  before = sorted(glob.glob('%s/**' % out.parent, recursive=True))
+  for name, old, new in [
+      ('EPOCHS', '5', '6'), ('EPOCHS', '5', '4'),
+      ('SCHEDULE', 'published', 'fast'), ('PRECISION', 'float32', 'bfloat16'),
+      ('FINETUNE_EPOCHS', '2', '2.5')]:
+    for settings in ({}, {'WIDTHS': '64 16', 'MODES': 'l1_none'}):
+      code, output, ran = again(**{name: new}, **settings)
+      assert (code, ran) == (2, []) and len(output.splitlines()) == 1
+      assert ' was made with %s=%s, not %s; set %s=%s, or name another OUT.' % (
+          name, old, new, name, old) in output
+  code, output, ran = again('demo', EPOCHS='6',
+                            DATA_DIR=str(out.parent / 'new'))
+  assert (code, ran) == (2, []) and 'EPOCHS=5, not 6' in output
+  os.makedirs(out.parent / 'calls')   # It was removed by each run.
+  assert sorted(glob.glob('%s/**' % out.parent, recursive=True)) == before
+  os.rmdir(out.parent / 'calls')
+  assert again()[2] == ['results/report.py']
+
+
+def test_replaced_data_are_refused(finished, data_dir):
+  out, again = finished
+  other = out.parent / 'data'
+  shutil.copytree(data_dir, other)
+  path = other / 'cifar-10-batches-bin' / 'test_batch.bin'
+  path.write_bytes(path.read_bytes()[:-3073])
+  code, output, ran = again(DATA_DIR=str(other))
+  assert (code, ran) == (2, []) and 'rated on other test images' in output
+
+
+def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
+    finished, data_dir):
+  out, again = finished
+  parent = out / 'seed0' / 'scratch_64'
+  for part in parent.glob('model.ckpt-*'):
+    part.write_text('other weights')
+  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
+               '--checkpoint_dir=%s' % parent)
+  for arguments in ([], ['cell', 'slim', '0', '8']):
+    code, output, ran = again(*arguments)
+    assert (code, ran) == (2, [])
+    assert 'thinet_none_8 was made from other weights than' in output
+
+
+@pytest.mark.parametrize('name, left', [
+    ('scratch_8/eval.json', 2), ('scratch_64/run.json', 2),
+    ('thinet_none_8/compress.json', 4),
+    ('thinet_none_8_finetuned/eval.json', 2)])
+def test_what_was_emptied_is_made_again(finished, name, left):
+  out, again = finished
+  (out / 'seed0' / name).write_bytes(b'')
+  code, output, ran = again()
+  assert code == 0, output
+  assert len(ran) == left + 1 and ran[-2:] == ['cifar10_eval.py',
+                                               'results/report.py']
+  assert files.read_json(str(out / 'seed0' / name))
+
+
+def test_nothing_is_believed_to_be_finished(finished):
+  """A program that ends with 0 is not enough, nor is a table that was made."""
+  out, again = finished
+  path = out / 'seed0' / 'scratch_8' / 'eval.json'
+  path.unlink()
+  code, output, ran = again(SKIP='cifar10_eval')
+  assert code == 1 and 'results/report.py' not in ran
+  assert ('cell scratch 0 8: its programs ran, but scratch_8 eval.json is '
+          'missing or damaged.') in output
+  code, output, ran = again('table')
+  assert (code, ran) == (1, ['results/report.py'])
+  assert output.splitlines()[-1] == (
+      'run_experiments.sh: table: the table lacks cells: scratch 0 8.')
+  (out / 'seed0' / 'scratch_64' / 'eval.json').unlink()
+  code, output, ran = again('cell', 'slim', '0', '8')
+  assert (code, ran) == (1, [])
+  assert 'its parent is not finished: scratch_64 eval.json is' in output
+
+
+# ------------------------------------------------------------------- settings
+
+
+@pytest.fixture
+def normalised(tmp_path):
+  """Runs the sweep up to its first program; returns its settings."""
+  path = tmp_path / 'printer'
+  path.write_text('#!/bin/sh\nexec env -0\n')
+  path.chmod(0o755)
+
+  def run(script=SCRIPT, cwd=conftest.ROOT, **settings):
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ('CDPATH', 'OUT', 'DATA_DIR')}
+    result = subprocess.run([str(script), 'table'], cwd=cwd, env={
+        **environment, 'PYTHON': str(path), 'OUT': 'out', **settings},
+        capture_output=True, text=True)
+    return dict(line.split('=', 1) for line in
+                result.stdout.partition('\n')[2].split('\0') if '=' in line)
+  return run
+
+
+@pytest.mark.parametrize('name, value, expected', [
+    ('SEEDS', '0\n1\n2', '0 1 2'), ('SEEDS', '1 01 1', '1'),
+    ('SEEDS', '\t7,3 ,, 5\n', '7 3 5'), ('SEEDS', '2147483647', '2147483647'),
+    ('SEEDS', '000', '0'), ('SEEDS', '', '0'), ('WIDTHS', '8 8,008', '8'),
+    ('WIDTHS', '64\n\n16', '64 16'), ('EPOCHS', '010', '10'),
+    ('EPOCHS', '2.50', '2.5'), ('EPOCHS', '7.0', '7'), ('EPOCHS', '.5', '0.5'),
+    ('EPOCHS', ' 100 ', '100'), ('FINETUNE_EPOCHS', '00.10', '0.1'),
+    ('FINETUNE_EPOCHS', '1.', '1'), ('FINETUNE_EPOCHS', '', '20'),
+    ('MODES', 'thinet_none\tl1_full\nl1_full', 'thinet_none l1_full'),
+    ('MODES', '', ''), ('CONTROLS', '', ''), ('CONTROLS', ' ', ''),
+    ('CONTROLS', 'l1_full,thinet_none,random_none', 'l1_full random_none'),
+    ('GPUS', '0,1', '0 1'), ('GPUS', '0 00', '0 0'),
+    ('GPUS', 'GPU-8932f937-d72c', 'GPU-8932f937-d72c'), ('JOBS', '02', '2'),
+    ('PRECISION', ' bfloat16', 'bfloat16')])
+def test_settings_are_split_and_normalised(normalised, name, value, expected):
+  assert normalised(**{name: value})[name] == expected
+
+
+def test_a_schedule_has_its_epochs(normalised):
+  for schedule in (cifar10.PUBLISHED, cifar10.FAST):
+    for given in ({}, {'EPOCHS': ''}):
+      assert float(normalised(SCHEDULE=schedule.name, **given)['EPOCHS']) == (
+          schedule.epochs)
+  assert normalised(SCHEDULE='fast', EPOCHS='3')['EPOCHS'] == '3'
 
 
 @pytest.mark.parametrize('name, value, word', [
     ('JOBS', '0', '0'), ('JOBS', '-1', '-1'), ('JOBS', 'two', 'two'),
-    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'),
-    ('WIDTHS', '64,8', '64,8'),
-    ('SEEDS', '0 1.5', '1.5'), ('SEEDS', '-1', '-1'),
+    ('JOBS', ' ', "''"), ('JOBS', '1 2', "'1 2'"), ('JOBS', '1000', '1000'),
+    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', ',', "''"),
+    ('WIDTHS', '64;8', '64;8'), ('WIDTHS', '99999999999999999999', '9' * 20),
+    ('SEEDS', '0 1.5', '1.5'), ('SEEDS', '-1', '-1'), ('SEEDS', '*', '*'),
+    ('SEEDS', '2147483648', '2147483648'), ('SEEDS', '0\n$(id)', '$(id)'),
+    ('SEEDS', '18446744073709551616', '18446744073709551616'),
     ('FINETUNE_EPOCHS', '0', '0'), ('FINETUNE_EPOCHS', 'ten', 'ten'),
+    ('FINETUNE_EPOCHS', '1.2.3', '1.2.3'), ('FINETUNE_EPOCHS', '.', '.'),
+    ('FINETUNE_EPOCHS', '0.00', '0.00'), ('FINETUNE_EPOCHS', '1 2', "'1 2'"),
+    ('EPOCHS', 'ten', 'ten'), ('EPOCHS', '1e3', '1e3'), ('EPOCHS', '-1', '-1'),
+    ('EPOCHS', '1000000', '1000000'), ('EPOCHS', ' ', "''"),
+    ('SCHEDULE', 'Fast', 'Fast'), ('SCHEDULE', 'fast published',
+                                   "'fast published'"),
+    ('PRECISION', 'float16', 'float16'), ('GPUS', 'all', 'all'),
+    ('GPUS', '-1', '-1'), ('GPUS', '0;1', '0;1'),
     ('MODES', 'thinet_none thinet_al', 'thinet_al'),
-    ('MODES', 'thinet', 'thinet'),
+    ('MODES', 'thinet', 'thinet'), ('MODES', '*', '*'),
     ('CONTROLS', 'l2_full', 'l2_full')])
 def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   process = sweep('data', tmp_path / 'out', **{name: value})
@@ -196,16 +430,127 @@ def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   assert len(output.splitlines()) == 1
 
 
-@pytest.mark.parametrize('settings', [
-    dict(WIDTHS='64 48 8 1', SEEDS='0 17', FINETUNE_EPOCHS='0.5', JOBS='12'),
-    dict(MODES='thinet_kept_scale least_squares_network', CONTROLS='')])
-def test_good_settings_are_taken(tmp_path, recorder, settings):
-  process = sweep('data', tmp_path / 'out', **recorder(**settings))
+@pytest.mark.parametrize('name, value', [
+    ('OUT', 'a\nb'), ('DATA_DIR', '/a\n'), ('PYTHON', 'no-such-python'),
+    ('PYTHON', '/no\\nsuch'), ('PYTHON', '/')])
+def test_a_bad_path_is_refused_at_once(tmp_path, name, value):
+  process = sweep('data', tmp_path / 'out', **{name: value})
   output, _ = process.communicate()
-  assert process.returncode == 0, output
+  assert process.returncode == 2 and output.startswith(
+      'run_experiments.sh: ' + name) and 'name ' in output
 
 
-def test_a_finished_folder_says_which_random_streams_made_it():
-  """The shell's number is that of the programs."""
-  with open(os.path.join(conftest.ROOT, 'run_experiments.sh')) as source:
-    assert 'RANDOM_STREAMS=%d ' % cifar10_input.RANDOM_STREAMS in source.read()
+def test_usage():
+  for arguments in (['dmeo'], ['demo', 'demo'], ['--help'], ['*']):
+    result = subprocess.run([SCRIPT, *arguments], capture_output=True,
+                            text=True, env=dict(os.environ, SEEDS='no'))
+    assert result.returncode == 2 and result.stderr.startswith('usage: ')
+
+
+# ----------------------------------------------------------- where one stands
+
+
+@pytest.mark.parametrize('name', [
+    'plain', 'a b', "it's", '"', '-n', 'gr\u00fc\u00df', '$(touch x)', '*', 'a,b'])
+def test_names_mean_the_folder_where_one_stands(tmp_path, data_dir, recorder,
+                                                name):
+  """Through a link to the script, with a CDPATH, and any names."""
+  stand = tmp_path / 'stand'
+  stand.mkdir()
+  shutil.copytree(data_dir, stand / (name + 'data'))
+  (tmp_path / 'link').symlink_to(SCRIPT)
+  settings = recorder(WIDTHS='64', EPOCHS='5')
+  os.symlink(settings['PYTHON'], stand / (name + 'python'))
+  result = subprocess.run(
+      ['../link'], cwd=stand, capture_output=True, text=True,
+      env={**os.environ, **settings, 'OUT': name, 'CDPATH': '/:' + str(tmp_path),
+           'DATA_DIR': name + 'data', 'PYTHON': './%spython' % name})
+  assert result.returncode == 0, result.stderr
+  assert os.listdir(stand / name / 'seed0') == ['scratch_64']
+  assert sorted(os.listdir(stand)) == sorted(
+      [name, name + 'data', name + 'python'])
+  # The link of an environment's interpreter is not resolved.
+  assert '+ %s/%spython cifar10_train.py ' % (stand, name) in result.stdout
+
+
+# ---------------------------------------------------------------------- Slurm
+
+
+@pytest.fixture
+def submit(tmp_path):
+  """Submits a sweep to a stand-in for sbatch; returns its jobs as dicts."""
+  (tmp_path / 'sbatch').write_text("""#!/usr/bin/env bash
+count=$(grep -zc ^END "$JOBS_FILE" 2> /dev/null)
+printf '%s\\0' "$@" END >> "$JOBS_FILE"
+echo "$((100 + count));cluster"
+""")
+  (tmp_path / 'sbatch').chmod(0o755)
+
+  def run(*arguments, **settings):
+    result = subprocess.run(
+        [SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path,
+        env={**os.environ, 'PATH': '%s:%s' % (tmp_path, os.environ['PATH']),
+             'JOBS_FILE': str(tmp_path / 'jobs'), **settings})
+    assert result.returncode == 0, result.stderr
+    jobs = open(tmp_path / 'jobs').read().split('END\0')[:-1]
+    return [dict(word.lstrip('-').partition('=')[::2]
+                 for word in job.split('\0')[:-1]) for job in jobs]
+  return run
+
+
+def test_slurm_jobs_wait_for_their_seeds_parent(tmp_path, submit):
+  """The calls of sbatch; tests/slurm/ runs a real one."""
+  jobs = submit('slurm', '--gpus=1', SEEDS='0 4', WIDTHS='64 16 8', OUT='out')
+  assert all(job['gpus'] == '1' and 'requeue' in job and
+             job['chdir'] == str(tmp_path) for job in jobs)
+  assert [(job['job-name'], job.get('array'), job.get('dependency'))
+          for job in jobs] == [
+              ('scratch-0-64', None, None), ('scratch-0', '16,8', None),
+              ('slim-0', '16,8', 'afterok:100'),
+              ('scratch-4-64', None, None), ('scratch-4', '16,8', None),
+              ('slim-4', '16,8', 'afterok:103'),
+              ('report', None, 'afterany:100:101:102:103:104:105')]
+  assert jobs[3]['wrap'].endswith(' %s cell scratch 4 64' % SCRIPT)
+  assert jobs[5]['wrap'].endswith(' %s cell slim 4 $SLURM_ARRAY_TASK_ID' %
+                                  SCRIPT)
+  assert jobs[6]['wrap'].endswith(' %s table' % SCRIPT)
+
+
+def test_without_slurm_it_says_so(tmp_path):
+  for name in ('bash', 'env', 'readlink', 'seq'):
+    os.symlink(shutil.which(name), tmp_path / name)
+  result = subprocess.run(
+      [SCRIPT, 'slurm'], capture_output=True, text=True, cwd=tmp_path,
+      env={'PATH': str(tmp_path), 'PYTHON': sys.executable})
+  assert result.returncode == 2 and result.stderr == (
+      'run_experiments.sh: sbatch is not there; submit from a machine that has '
+      'Slurm.\n')
+
+
+@pytest.mark.parametrize('settings, names', [
+    (dict(WIDTHS='64'), ['scratch-0-64', 'report']),
+    (dict(WIDTHS='8', MODES='', CONTROLS=''),
+     ['scratch-0-64', 'scratch-0', 'report'])])
+def test_slurm_has_no_empty_jobs(submit, settings, names):
+  assert [job['job-name'] for job in submit('slurm', **settings)] == names
+
+
+def test_a_slurm_job_carries_its_settings(tmp_path, data_dir, recorder, submit):
+  """Run with nothing from the environment, by sh, elsewhere: --export=NONE."""
+  settings = recorder(
+      DATA_DIR=data_dir, OUT="it's $HOME `id` \\out", WIDTHS='64 8', EPOCHS='5',
+      FINETUNE_EPOCHS='2', PRECISION='bfloat16', MODES='thinet_none',
+      CONTROLS='')
+  for job in submit('demo', 'slurm', **settings):
+    result = subprocess.run(
+        ['/bin/sh', '-c', job['wrap']], cwd='/', capture_output=True, text=True,
+        env={'CALLS': settings['CALLS'], 'SLURM_ARRAY_TASK_ID': '8'})
+    assert result.returncode == 0, result.stderr
+  found = [call[1] for call in calls(tmp_path)]
+  assert found == ['tests/demo_data.py'] + [
+      'cifar10_train.py', 'cifar10_eval.py'] * 2 + [
+          'thinet_compress.py', 'cifar10_eval.py', 'thinet_finetune.py',
+          'cifar10_eval.py', 'results/report.py']
+  assert calls(tmp_path)[-1][-1] == '--published='
+  assert (tmp_path / settings['OUT'] / 'seed0' / 'scratch_8' /
+          'eval.json').exists()

@@ -1,0 +1,439 @@
+"""Which networks of a sweep are finished, and which do not fit its settings.
+
+  python results/cells.py                 # a line a cell: slim 0 8
+  python results/cells.py slim 0 8        # a line a network of this cell
+
+run_experiments.sh asks this before it runs a cell and afterwards; the settings
+are its environment. Prints the cells that are not finished, in their order, or
+the networks of one cell that are not, each with the reason. A network is
+finished when its files say so and their digests agree: it was trained to its
+last step, or compressed, and rated on the present test images.
+
+Exits 2, with one sentence, if a network in OUT was made with other settings or
+from other weights of its parent, as the table would mix them, no matter whether
+this sweep would make it. About 0.1 s, and a second for each gigabyte of
+checkpoints.
+"""
+import functools
+import math
+import os
+import re
+import signal
+import sys
+import typing
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from thinet import files
+
+# As in the programs; a test compares them.
+RANDOM_STREAMS = 2
+BATCH_SIZE = 128
+CONV1_CHANNELS = 64
+LEARNING_RATES = {'published': 0.1, 'fast': 0.02, 'finetune': 0.01}
+NUM_IMAGES = 50000
+LOCATIONS = 10
+RECORD_BYTES = 3073
+FOLDER = 'cifar-10-batches-bin'
+TRAIN_FILES = ['data_batch_%d.bin' % i for i in range(1, 6)]
+TEST_FILES = ['test_batch.bin']
+CHECKPOINT_PARTS = ['.index', '.data-00000-of-00001']
+
+SCRATCH = 'scratch'
+MODES = '(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
+# Settings of run.json and compress.json -> the sweep's settings.
+VARIABLES = {'schedule': 'SCHEDULE', 'precision': 'PRECISION',
+             'epochs': 'EPOCHS', 'finetune_epochs': 'FINETUNE_EPOCHS'}
+
+
+class MisfitError(Exception):
+  """A network was made with other settings; the one sentence says how."""
+
+
+class Settings(typing.NamedTuple):
+  """The settings of a sweep, checked and split by run_experiments.sh."""
+  out: str
+  data_dir: str
+  widths: list
+  seeds: list
+  schedule: str
+  epochs: float
+  precision: str
+  finetune_epochs: float
+  modes: list            # Compressed and fine-tuned.
+  controls: list         # Compressed alone.
+
+
+class Network(typing.NamedTuple):
+  """A network of the sweep; a folder."""
+  seed: int
+  mode: str              # 'scratch', or <criterion>_<reconstruction>.
+  width: int
+  fine_tuned: bool = False
+
+  @property
+  def name(self):
+    return '%s_%d%s' % (self.mode, self.width,
+                        '_finetuned' if self.fine_tuned else '')
+
+  @property
+  def parent(self):
+    """The network that this one is made from, or None."""
+    if self.mode == SCRATCH:
+      return None
+    return (self._replace(fine_tuned=False) if self.fine_tuned else
+            Network(self.seed, SCRATCH, CONV1_CHANNELS))
+
+
+class Cell(typing.NamedTuple):
+  """What runs at a time: a training, or all of a width from one parent."""
+  stage: str             # 'scratch' or 'slim'.
+  seed: int
+  width: int
+
+
+class Data(typing.NamedTuple):
+  """The data set; None is what is not there (yet)."""
+  training: str          # SHA-256 of the training files.
+  examples: int          # Training images.
+  test: str              # SHA-256 of the test file.
+
+
+def from_environment(environment):
+  """Makes Settings from the environment of run_experiments.sh."""
+  words = {name: environment[name].split()
+           for name in ('WIDTHS', 'SEEDS', 'MODES', 'CONTROLS')}
+  return Settings(
+      out=environment['OUT'], data_dir=environment['DATA_DIR'],
+      widths=[int(word) for word in words['WIDTHS']],
+      seeds=[int(word) for word in words['SEEDS']],
+      schedule=environment['SCHEDULE'], epochs=float(environment['EPOCHS']),
+      precision=environment['PRECISION'],
+      finetune_epochs=float(environment['FINETUNE_EPOCHS']),
+      modes=words['MODES'], controls=words['CONTROLS'])
+
+
+# ------------------------------------------------------------------ the plan
+
+
+def plan(settings):
+  """The cells of a sweep, in the order in which they run: parents first."""
+  widths = [CONV1_CHANNELS] + [width for width in settings.widths
+                               if width != CONV1_CHANNELS]
+  cells = [Cell(SCRATCH, seed, width)
+           for width in widths for seed in settings.seeds]
+  if settings.modes or settings.controls:
+    cells += [Cell('slim', seed, width)
+              for width in widths[1:] for seed in settings.seeds]
+  return cells
+
+
+def networks(cell, settings):
+  """The networks that a cell makes, in their order."""
+  if cell.stage == SCRATCH:
+    return [Network(cell.seed, SCRATCH, cell.width)]
+  result = []
+  for mode in settings.modes + settings.controls:
+    result.append(Network(cell.seed, mode, cell.width))
+    if mode in settings.modes:
+      result.append(Network(cell.seed, mode, cell.width, fine_tuned=True))
+  return result
+
+
+# -------------------------------------------------------------- what is there
+
+
+def folder(settings, network):
+  """Path of a network's folder."""
+  return os.path.join(settings.out, 'seed%d' % network.seed, network.name)
+
+
+def found(out):
+  """The networks that have a folder in OUT, each behind its parent.
+
+  Raises:
+    MisfitError: OUT cannot be read.
+  """
+  def names(path):
+    try:
+      return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+      if path != out or not os.path.lexists(out):
+        return []
+      raise MisfitError('OUT=%s is no folder; name another.' % out)
+    except OSError as error:
+      raise MisfitError('Folder %s cannot be read (%s); mend that, or name '
+                        'another OUT.' % (path, error.strerror))
+
+  result = []
+  for above in names(out):
+    seed = re.fullmatch('seed(0|[1-9][0-9]*)', above, re.A)
+    for name in names(os.path.join(out, above)) if seed else []:
+      match = re.fullmatch('(%s|%s)_([1-9][0-9]*)(_finetuned)?' % (
+          SCRATCH, MODES), name, re.A)
+      if match and not (match[1] == SCRATCH and match[5]):
+        result.append(Network(int(seed[1]), match[1], int(match[4]),
+                              bool(match[5])))
+  return sorted(result, key=lambda each: (
+      each.mode != SCRATCH, each.seed, -each.width, each))
+
+
+@functools.cache
+def read(path):
+  """Reads a JSON file once; None if it is missing, cut or edited."""
+  try:
+    return files.read_json(path)
+  except (OSError, ValueError, RecursionError):
+    return None
+
+
+def made(settings, network):
+  """What run.json or compress.json says of a network, or None."""
+  name = 'compress.json' if (network.mode != SCRATCH and
+                             not network.fine_tuned) else 'run.json'
+  return read(os.path.join(folder(settings, network), name))
+
+
+def rated(settings, network):
+  """What eval.json says of a network, or None."""
+  return read(os.path.join(folder(settings, network), 'eval.json'))
+
+
+def read_data(data_dir):
+  """Reads the data files once; data_dir holds their folder, or is it."""
+  inside = os.path.join(data_dir, FOLDER)
+  data_folder = inside if os.path.lexists(inside) else data_dir
+
+  def digest(names):
+    try:
+      return files.digest([os.path.join(data_folder, name) for name in names])
+    except OSError:
+      return None
+
+  training = digest(TRAIN_FILES)
+  examples = training and sum(
+      os.path.getsize(os.path.join(data_folder, name))
+      for name in TRAIN_FILES) // RECORD_BYTES
+  return Data(training, examples, digest(TEST_FILES))
+
+
+# ------------------------------------------------------------------- misfits
+
+
+def last_step(epochs, data):
+  """Number of steps of a training; None without data."""
+  return data.examples and math.ceil(epochs * (data.examples / BATCH_SIZE))
+
+
+def expected(settings, data, network):
+  """How this sweep makes a network.
+
+  Returns:
+    name -> value, as in the settings of run.json or in compress.json; `parent`
+    is another such dict. None is what is not known without data.
+  """
+  common = {'random_streams': RANDOM_STREAMS, 'data_digest': data.training,
+            'seed': network.seed, 'conv1_channels': network.width}
+  if network.mode == SCRATCH:
+    return dict(
+        common, batch_size=BATCH_SIZE, schedule=settings.schedule,
+        learning_rate=LEARNING_RATES[settings.schedule],
+        precision=settings.precision)
+  criterion, _, reconstruction = network.mode.rpartition('_')
+  common.update(criterion=criterion, reconstruction=reconstruction,
+                fine_tuned=network.fine_tuned,
+                parent=expected(settings, data, network.parent))
+  if network.fine_tuned:
+    return dict(
+        common, batch_size=BATCH_SIZE, schedule='finetune',
+        learning_rate=LEARNING_RATES['finetune'], precision=settings.precision)
+  return dict(
+      common, locations_per_image=LOCATIONS,
+      num_images=data.examples and min(NUM_IMAGES, data.examples),
+      parent_step=last_step(settings.epochs, data))
+
+
+def differences(values, wanted):
+  """Yields (name, value, wanted value) of what differs, parents included."""
+  for name, value in wanted.items():
+    other = values.get(name)
+    if isinstance(value, dict):
+      yield from differences(other if isinstance(other, dict) else {}, value)
+    elif value is not None and (other != value or
+                                isinstance(other, bool) != isinstance(
+                                    value, bool)):
+      yield name, other, value
+
+
+def misfits(settings, data, network):
+  """Yields (name, value, wanted value) of all that does not fit the sweep."""
+  report, result = made(settings, network), rated(settings, network)
+  if report is not None:
+    training = network.mode == SCRATCH or network.fine_tuned
+    values = report.get('settings') if training else report
+    yield from differences(values if isinstance(values, dict) else {},
+                           expected(settings, data, network))
+    if training:
+      epochs = (settings.finetune_epochs if network.fine_tuned else
+                settings.epochs)
+      name = 'finetune_epochs' if network.fine_tuned else 'epochs'
+      yield from differences({name: report.get('epochs')}, {name: epochs})
+      yield from differences(report, {'last_step': last_step(epochs, data)})
+  if result is not None:
+    yield from differences({'test_digest': result.get('data_digest')},
+                           {'test_digest': data.test})
+
+
+def text(value):
+  """A value for a sentence, on one line and not long."""
+  if isinstance(value, float) and value.is_integer():
+    value = int(value)
+  value = str(value)
+  return (value if value.isprintable() else ascii(value))[:60]
+
+
+def sentence(settings, network, name, value, wanted):
+  """Says which setting of a network does not fit, and what to do."""
+  path, value, wanted = folder(settings, network), text(value), text(wanted)
+  if name in VARIABLES:
+    name = VARIABLES[name]
+    return '%s was made with %s=%s, not %s; set %s=%s, or name another OUT.' % (
+        path, name, value, wanted, name, value)
+  if name in ('data_digest', 'test_digest'):
+    return ('%s was %s images than %s has now (SHA-256 %.12s, not %.12s); '
+            'bring those back, or name another OUT.' % (
+                path, 'rated on other test' if name == 'test_digest' else
+                'made from other training', settings.data_dir, value, wanted))
+  if name == 'random_streams':
+    return ('%s was made by a version of the programs that draws other images '
+            'from the same seed (random_streams=%s, not %s); go on with that '
+            'version, or name another OUT.' % (path, value, wanted))
+  return ('%s was made with %s=%s, not %s as in this sweep; move it away, or '
+          'name another OUT.' % (path, name, value, wanted))
+
+
+def check_settings(settings, data):
+  """Checks all networks in OUT against the settings.
+
+  Raises:
+    MisfitError: one was made with others.
+  """
+  for network in found(settings.out):
+    misfit = next(misfits(settings, data, network), None)
+    if misfit:
+      raise MisfitError(sentence(settings, network, *misfit))
+
+
+def check_parents(settings, networks_, finished):
+  """Checks that networks were made from their parents' present weights.
+
+  Args:
+    settings: Settings.
+    networks_: the networks to check.
+    finished: Finished.
+
+  Raises:
+    MisfitError: one was made from others.
+  """
+  for network in filter(lambda each: each.parent, networks_):
+    report = made(settings, network)
+    _, digest = finished(network.parent)
+    if report and digest and digest != report.get('settings', report).get(
+        'parent_digest'):
+      raise MisfitError(
+          '%s was made from other weights than %s has now; move it away, or '
+          'name another OUT.' % (folder(settings, network),
+                                 folder(settings, network.parent)))
+
+
+# ------------------------------------------------------------------ finished
+
+
+class Finished:
+  """Answers which networks are finished; each digest is computed once."""
+
+  def __init__(self, settings, data):
+    self._settings, self._data = settings, data
+
+  @functools.cache
+  def __call__(self, network):
+    """Returns why a network, which fits the settings, is not finished.
+
+    Returns:
+      (reason, digest): '' and the SHA-256 of its checkpoint if it is finished;
+      else some words, and None.
+    """
+    report = made(self._settings, network)
+    result = rated(self._settings, network)
+    if report is None:
+      return 'it is not made, or its JSON is damaged', None
+    if result is None:
+      return 'eval.json is missing or damaged', None
+    if (result.get('split'), result.get('weights')) != ('test', 'averaged'):
+      return 'eval.json is of other images or weights', None
+    if self._data.test not in (None, result.get('data_digest')):
+      return 'it was rated on other test images', None
+    step = result.get('global_step')
+    if step != report.get('last_step', 0):
+      return 'step %s of %s was rated' % (text(step), text(
+          report.get('last_step', 0))), None
+    digest = result.get('checkpoint_digest')
+    if digest != self._digest(network, step):
+      return 'the rated checkpoint is missing or another', None
+    if network.parent and self(network.parent)[0]:
+      return '%s is not finished' % network.parent.name, None
+    return '', digest
+
+  def _digest(self, network, step):
+    prefix = os.path.join(folder(self._settings, network), 'model.ckpt-%s' %
+                          text(step))
+    try:
+      return files.digest([prefix + part for part in CHECKPOINT_PARTS])
+    except OSError:
+      return None
+
+
+def left(cell, settings, finished):
+  """The networks of a cell that are not finished: a list of (name, reason).
+
+  The parent is among them if the cell needs one that is not finished.
+  """
+  mine = networks(cell, settings)
+  if cell.stage != SCRATCH:
+    mine = [Network(cell.seed, SCRATCH, CONV1_CHANNELS)] + mine
+  return [(each.name, finished(each)[0]) for each in mine if finished(each)[0]]
+
+
+def main(arguments):
+  try:
+    settings = from_environment(os.environ)
+  except KeyError as error:
+    print('cells.py: %s is not set; run ./run_experiments.sh, which asks this '
+          'itself.' % error, file=sys.stderr)
+    return 2
+  cell = arguments and Cell(arguments[0], int(arguments[1]), int(arguments[2]))
+  try:
+    known = any(made(settings, each) or rated(settings, each)
+                for each in found(settings.out))
+    data = read_data(settings.data_dir) if known else Data(None, None, None)
+    finished = Finished(settings, data)
+    check_settings(settings, data)
+    check_parents(settings, networks(cell, settings) if cell else
+                  found(settings.out), finished)
+  except MisfitError as error:
+    print('run_experiments.sh: %s' % error, file=sys.stderr)
+    return 2
+  if cell:
+    for name, reason in left(cell, settings, finished):
+      print(name, reason)
+  else:
+    for cell in plan(settings):
+      if left(cell, settings, finished):
+        print(*cell)
+  return 0
+
+
+if __name__ == '__main__':
+  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)   # Its caller says so.
+  sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,153 @@
+"""Stands in for the programs where a test is about the sweep around them.
+
+  python tests/stand_in.py cifar10_train.py --train_dir=... --seed=0 ...
+
+Writes in no time what the real program writes into a network's folder, without
+a network in it; runs results/cells.py itself; and appends a line for each call
+to the file $CALLS: the GPU and the arguments. A call that contains $FAIL exits
+with 1, one that contains $SKIP with 0 and without having done anything. A
+training or fine-tuning that contains $WAIT prints lines until it is told to
+stop, or nobody reads them, and saves then.
+"""
+import math
+import os
+import runpy
+import signal
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+
+from thinet import files
+
+FILES = ['data_batch_%d.bin' % i for i in range(1, 6)], ['test_batch.bin']
+PARTS = ['.index', '.data-00000-of-00001']
+RATES = {'published': 0.1, 'fast': 0.02, 'finetune': 0.01}
+
+
+def data(flags, names):
+  """(digest, number of images) of data files."""
+  paths = [os.path.join(flags['data_dir'], 'cifar-10-batches-bin', name)
+           for name in names]
+  return files.digest(paths), sum(map(os.path.getsize, paths)) // 3073
+
+
+def save(folder, step, content):
+  for part in PARTS:
+    with open(os.path.join(folder, 'model.ckpt-%d%s' % (step, part)),
+              'w') as target:
+      target.write(repr(content))
+
+
+def newest(folder):
+  """(step, digest) of a folder's newest checkpoint."""
+  step = max(int(name[len('model.ckpt-'):-len('.index')])
+             for name in os.listdir(folder) if name.endswith('.index'))
+  prefix = os.path.join(folder, 'model.ckpt-%d' % step)
+  return step, files.digest([prefix + part for part in PARTS])
+
+
+def contains(name):
+  """Whether this call contains the words in an environment variable."""
+  return os.environ.get(name, 'no such words') in ' '.join(sys.argv)
+
+
+def wait():
+  """Waits for the end of a training; returns its exit code."""
+  try:
+    while not signal.sigtimedwait([signal.SIGTERM], 0.1):
+      print('waiting as', os.getpid(), flush=True)
+    print('Stopped by SIGTERM and saved; the same command continues.',
+          flush=True)
+    return 143
+  except BrokenPipeError:
+    return 141
+
+
+def train(flags, schedule, settings):
+  """Writes run.json, perhaps waits, and writes the last checkpoint."""
+  folder = flags['train_dir']
+  digest, examples = data(flags, FILES[0])
+  epochs = float(flags['epochs'])
+  last_step = math.ceil(epochs * (examples / 128))
+  settings.update(
+      seed=int(flags['seed']), batch_size=128, data_digest=digest,
+      schedule=schedule, learning_rate=RATES[schedule],
+      precision=flags['precision'], random_streams=2)
+  if schedule != 'published':
+    settings['last_step'] = last_step
+  os.makedirs(folder, exist_ok=True)
+  files.write_json(os.path.join(folder, 'run.json'), {
+      'settings': settings, 'epochs': epochs, 'last_step': last_step})
+  if contains('WAIT'):
+    code = wait()
+    save(folder, 1, settings)
+    os._exit(code)
+  save(folder, last_step, settings)
+
+
+def scratch(flags):
+  train(flags, flags['schedule'],
+        {'conv1_channels': int(flags['conv1_channels'])})
+
+
+def compress(flags):
+  parent = files.read_json(os.path.join(flags['checkpoint_dir'], 'run.json'))
+  step, digest = newest(flags['checkpoint_dir'])
+  training, examples = data(flags, FILES[0])
+  result = {
+      'conv1_channels': int(flags['conv1_channels']),
+      'criterion': flags['criterion'],
+      'reconstruction': flags['reconstruction'], 'seed': int(flags['seed']),
+      'fine_tuned': False, 'num_images': min(50000, examples),
+      'locations_per_image': 10, 'data_digest': training, 'random_streams': 2,
+      'parent': parent['settings'], 'parent_step': step,
+      'parent_digest': digest}
+  os.makedirs(flags['output_dir'], exist_ok=True)
+  save(flags['output_dir'], 0, result)
+  files.write_json(os.path.join(flags['output_dir'], 'compress.json'), result)
+
+
+def finetune(flags):
+  slim = files.read_json(os.path.join(flags['checkpoint_dir'],
+                                      'compress.json'))
+  train(flags, 'finetune', {
+      'conv1_channels': slim['conv1_channels'], 'fine_tuned': True,
+      'criterion': slim['criterion'], 'reconstruction': slim['reconstruction'],
+      'parent': slim, 'parent_digest': newest(flags['checkpoint_dir'])[1]})
+
+
+def evaluate(flags):
+  step, digest = newest(flags['checkpoint_dir'])
+  files.write_json(os.path.join(flags['checkpoint_dir'], 'eval.json'), {
+      'split': 'test', 'weights': 'averaged', 'global_step': step,
+      'data_digest': data(flags, FILES[1])[0], 'checkpoint_digest': digest,
+      'checkpoint': 'model.ckpt-%d' % step})
+
+
+PROGRAMS = {'cifar10_train.py': scratch, 'thinet_compress.py': compress,
+            'thinet_finetune.py': finetune, 'cifar10_eval.py': evaluate}
+
+
+def run(program, *arguments):
+  """Does what a program does with these flags."""
+  PROGRAMS[program](dict(argument[2:].split('=', 1) for argument in arguments))
+
+
+def main():
+  program = sys.argv[1]
+  if program == 'results/cells.py':
+    sys.argv = sys.argv[1:]
+    runpy.run_path(program, run_name='__main__')
+  with open(os.environ['CALLS'], 'a') as calls:
+    calls.write(' '.join([os.environ.get('CUDA_VISIBLE_DEVICES', 'none')] +
+                         sys.argv[1:]) + '\n')
+  if contains('FAIL'):
+    sys.exit('It failed.')
+  if program in PROGRAMS and not contains('SKIP'):
+    run(*sys.argv[1:])
+
+
+if __name__ == '__main__':
+  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+  main()

@@ -1,0 +1,329 @@
+"""What a sweep's folder holds: finished or not, and what does not fit."""
+import os
+import shutil
+import subprocess
+import sys
+
+import cells
+import cifar10
+import cifar10_input
+import cifar10_train
+import conftest
+import pytest
+import stand_in
+import thinet_compress
+import thinet_finetune
+from thinet import checkpoint
+from thinet import files
+
+
+def settings(out, data_dir, **others):
+  return cells.Settings(**{
+      **dict(out=str(out), data_dir=str(data_dir), widths=[64, 8], seeds=[0],
+             schedule='published', epochs=5.0, precision='float32',
+             finetune_epochs=2.0, modes=['thinet_none'],
+             controls=['l1_full']), **others})
+
+
+@pytest.fixture(scope='module')
+def finished(data_dir, tmp_path_factory):
+  """Folder of a finished sweep, as the stand-in's programs leave it."""
+  out = str(tmp_path_factory.mktemp('finished') / 'out')
+  seed = os.path.join(out, 'seed0', '')
+  data = '--data_dir=' + data_dir
+
+  def run(program, folder, *flags):
+    stand_in.run(program, data, '--seed=0', *flags)
+    stand_in.run('cifar10_eval.py', data, '--checkpoint_dir=' + folder)
+
+  for width in ('64', '8'):
+    folder = seed + 'scratch_' + width
+    run('cifar10_train.py', folder, '--train_dir=' + folder,
+        '--conv1_channels=' + width, '--schedule=published', '--epochs=5',
+        '--precision=float32')
+  for mode in ('thinet_none', 'l1_full'):
+    folder = '%s%s_8' % (seed, mode)
+    run('thinet_compress.py', folder, '--output_dir=' + folder,
+        '--checkpoint_dir=%sscratch_64' % seed, '--conv1_channels=8',
+        '--criterion=' + mode.split('_')[0],
+        '--reconstruction=' + mode.split('_')[1])
+  slim = seed + 'thinet_none_8'
+  run('thinet_finetune.py', slim + '_finetuned', '--checkpoint_dir=' + slim,
+      '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
+  return out
+
+
+@pytest.fixture
+def sweep(finished, tmp_path):
+  """A copy of the finished sweep: path of its seed's folder."""
+  shutil.copytree(finished, tmp_path / 'out')
+  return tmp_path / 'out' / 'seed0'
+
+
+def answer(settings_):
+  """('', {name: reason}) of what is not finished, or (misfit, None)."""
+  cells.read.cache_clear()
+  data = cells.read_data(settings_.data_dir)
+  finished = cells.Finished(settings_, data)
+  try:
+    cells.check_settings(settings_, data)
+    cells.check_parents(settings_, cells.found(settings_.out), finished)
+  except cells.MisfitError as error:
+    return str(error), None
+  return '', {name: reason for cell in cells.plan(settings_)
+              for name, reason in cells.left(cell, settings_, finished)}
+
+
+def edit(path, **values):
+  """Changes a JSON file as a program that writes it would."""
+  found = files.read_json(str(path))
+  found.update(values)
+  files.write_json(str(path), found)
+
+
+def test_constants_are_those_of_the_programs():
+  assert cells.RANDOM_STREAMS == cifar10_input.RANDOM_STREAMS
+  assert cells.BATCH_SIZE == cifar10.FLAGS['batch_size'].default
+  assert cells.CONV1_CHANNELS == cifar10.CONV1_CHANNELS
+  assert cells.LEARNING_RATES == {
+      each.name: each.learning_rate for each in (
+          cifar10.PUBLISHED, cifar10.FAST, thinet_finetune.SCHEDULE)}
+  assert set(cifar10_train.SCHEDULES) < set(cells.LEARNING_RATES)
+  flags = thinet_compress.FLAGS
+  assert (cells.NUM_IMAGES, cells.LOCATIONS) == (
+      flags['num_images'].default, flags['locations_per_image'].default)
+  assert (cells.RECORD_BYTES, cells.FOLDER, cells.TRAIN_FILES,
+          cells.TEST_FILES) == (
+              cifar10_input.RECORD_BYTES, cifar10_input.FOLDER,
+              cifar10_input.TRAIN_FILES, cifar10_input.TEST_FILES)
+  assert cells.CHECKPOINT_PARTS == checkpoint.PARTS
+
+
+def test_parents_come_first_and_a_cell_has_all_of_a_width():
+  chosen = settings('out', 'data', seeds=[3, 4], widths=[8, 64, 16])
+  plan = cells.plan(chosen)
+  assert [tuple(cell) for cell in plan] == [
+      (stage, seed, width) for stage, widths in (
+          ('scratch', (64, 8, 16)), ('slim', (8, 16)))
+      for width in widths for seed in (3, 4)]
+  assert [each.name for each in cells.networks(plan[-1], chosen)] == [
+      'thinet_none_16', 'thinet_none_16_finetuned', 'l1_full_16']
+  assert len(cells.plan(chosen._replace(modes=[], controls=[]))) == 6
+
+
+def test_a_finished_sweep_has_nothing_left(sweep, data_dir, tmp_path):
+  assert answer(settings(sweep.parent, data_dir)) == ('', {})
+  # Without its data, too; with other lists only what is new is left.
+  assert answer(settings(sweep.parent, tmp_path / 'nowhere')) == ('', {})
+  assert set(answer(settings(sweep.parent, data_dir, widths=[64, 16, 8],
+                             controls=['random_none']))[1]) == {
+      'scratch_16', 'thinet_none_16', 'thinet_none_16_finetuned',
+      'random_none_16', 'random_none_8'}
+  assert answer(settings(tmp_path / 'new', data_dir))[1].keys() == {
+      'scratch_64', 'scratch_8', 'thinet_none_8', 'thinet_none_8_finetuned',
+      'l1_full_8'}
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+DAMAGES = {
+    'emptied': lambda path: path.write_bytes(b''),
+    'cut': lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    'one bit': flip,
+    'removed': lambda path: path.unlink(),
+    'a folder': lambda path: (path.unlink(), path.mkdir()),
+    'a fifo': lambda path: (path.unlink(), os.mkfifo(path)),
+    'edited': lambda path: path.write_text(
+        path.read_text().replace('"data_digest": "', '"data_digest": "0', 1))}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+@pytest.mark.parametrize('name', [
+    'scratch_8/run.json', 'scratch_8/eval.json', 'l1_full_8/compress.json',
+    'scratch_8/model.ckpt-20.index',
+    'l1_full_8/model.ckpt-0.data-00000-of-00001'])
+def test_what_is_damaged_is_not_finished(sweep, data_dir, name, damage):
+  DAMAGES[damage](sweep / name)
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  if 'model' in name and damage == 'edited':
+    assert not left      # There was nothing to edit.
+  else:
+    assert not misfit and left.keys() == {name.split('/')[0]}
+
+
+@pytest.mark.parametrize('values, reason', [
+    ({'split': 'train_eval'}, 'other images or weights'),
+    ({'weights': 'raw'}, 'other images or weights'),
+    ({'checkpoint_digest': '0' * 64}, 'missing or another'),
+    ({'global_step': 19}, 'step 19 of 20')])
+def test_a_result_of_something_else_finishes_nothing(sweep, data_dir, values,
+                                                     reason):
+  edit(sweep / 'scratch_8' / 'eval.json', **values)
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  assert not misfit and list(left) == ['scratch_8']
+  assert reason in left['scratch_8']
+
+
+@pytest.mark.parametrize('name, child', [
+    ('scratch_64', 'l1_full_8'), ('thinet_none_8', 'thinet_none_8_finetuned')])
+def test_children_of_weights_that_were_made_again_do_not_fit(
+    sweep, data_dir, name, child):
+  step, _ = stand_in.newest(sweep / name)
+  stand_in.save(sweep / name, step, 'others')
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  assert not misfit   # Only who is finished has children.
+  assert name in left and left[child] == name + ' is not finished'
+  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
+               '--checkpoint_dir=%s' % (sweep / name))
+  assert answer(settings(sweep.parent, data_dir)) == (
+      '%s was made from other weights than %s has now; move it away, or name '
+      'another OUT.' % (sweep / child, sweep / name), None)
+  shutil.rmtree(sweep / child)
+  if name == 'scratch_64':
+    shutil.rmtree(sweep / 'thinet_none_8')
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  assert not misfit and child in left and name not in left
+
+
+def test_a_cell_whose_parent_is_unfinished_says_so_first(sweep, data_dir):
+  (sweep / 'scratch_64' / 'eval.json').unlink()
+  cells.read.cache_clear()
+  chosen = settings(sweep.parent, data_dir)
+  finished = cells.Finished(chosen, cells.read_data(data_dir))
+  assert [name for name, _ in cells.left(cells.Cell('slim', 0, 8), chosen,
+                                         finished)] == [
+      'scratch_64', 'thinet_none_8', 'thinet_none_8_finetuned', 'l1_full_8']
+
+
+@pytest.mark.parametrize('changed, folder, sentence', [
+    (dict(epochs=6.0), 'scratch_64',
+     'was made with EPOCHS=5, not 6; set EPOCHS=5, or name another OUT.'),
+    (dict(epochs=2.5), 'scratch_64',
+     'was made with EPOCHS=5, not 2.5; set EPOCHS=5, or name another OUT.'),
+    (dict(schedule='fast', epochs=50.0), 'scratch_64',
+     'was made with SCHEDULE=published, not fast; set SCHEDULE=published, or '
+     'name another OUT.'),
+    (dict(precision='bfloat16'), 'scratch_64',
+     'was made with PRECISION=float32, not bfloat16; set PRECISION=float32, '
+     'or name another OUT.'),
+    (dict(finetune_epochs=3.0), 'thinet_none_8_finetuned',
+     'was made with FINETUNE_EPOCHS=2, not 3; set FINETUNE_EPOCHS=2, or name '
+     'another OUT.')])
+@pytest.mark.parametrize('lists', [
+    {}, dict(widths=[64], modes=[], controls=[], seeds=[1])])
+def test_other_settings_do_not_fit(sweep, data_dir, changed, folder, sentence,
+                                   lists):
+  """Also in networks that this sweep would not make: the table mixes them."""
+  assert answer(settings(sweep.parent, data_dir, **changed, **lists)) == (
+      '%s %s' % (sweep / folder, sentence), None)
+
+
+@pytest.mark.parametrize('left', ['scratch_8', 'thinet_none_8',
+                                  'thinet_none_8_finetuned'])
+def test_one_unfinished_network_does_not_fit_as_well(sweep, data_dir, left):
+  """A training has its run.json from its start; the parent's settings count."""
+  for folder in os.listdir(sweep):
+    if folder != left:
+      shutil.rmtree(sweep / folder)
+  (sweep / left / 'eval.json').unlink()
+  sentence, _ = answer(settings(sweep.parent, data_dir, precision='bfloat16'))
+  assert sentence.startswith('%s was made with PRECISION=float32' % (
+      sweep / left))
+  misfit, unfinished = answer(settings(sweep.parent, data_dir))
+  assert not misfit and left in unfinished
+  if left == 'thinet_none_8':   # It has no EPOCHS, but its parent's steps.
+    sentence, _ = answer(settings(sweep.parent, data_dir, epochs=6.0))
+    assert 'parent_step=20, not 24' in sentence
+
+
+@pytest.mark.parametrize('change, name, sentence', [
+    ({'seed': 1}, 'scratch_8', 'seed=1, not 0'),
+    ({'conv1_channels': 16}, 'scratch_8', 'conv1_channels=16, not 8'),
+    ({'batch_size': 64}, 'scratch_8', 'batch_size=64, not 128'),
+    ({'learning_rate': 0.05}, 'scratch_8', 'learning_rate=0.05, not 0.1'),
+    ({'random_streams': 1}, 'scratch_8', 'random_streams=1, not 2'),
+    ({'random_streams': None}, 'scratch_8', 'random_streams=None, not 2'),
+    ({'data_digest': 'a' * 64}, 'scratch_8', 'other training images'),
+    ({'fine_tuned': 1}, 'thinet_none_8_finetuned', 'fine_tuned=1, not True'),
+    ({'criterion': 'l1'}, 'thinet_none_8_finetuned', 'criterion=l1, not thi'),
+    ({'parent': 3}, 'thinet_none_8_finetuned', 'random_streams=None'),
+    ({'criterion': 'l1'}, 'thinet_none_8', 'criterion=l1, not thinet'),
+    ({'reconstruction': 'full'}, 'thinet_none_8', 'reconstruction=full, not '),
+    ({'num_images': 400}, 'thinet_none_8', 'num_images=400, not 500'),
+    ({'locations_per_image': 144}, 'thinet_none_8',
+     'locations_per_image=144, not 10')])
+def test_networks_made_by_hand_in_another_way_do_not_fit(
+    sweep, data_dir, change, name, sentence):
+  path = sweep / name / ('run.json' if (sweep / name / 'run.json').exists()
+                         else 'compress.json')
+  if path.name == 'run.json':
+    change = {'settings': {**files.read_json(str(path))['settings'], **change}}
+  edit(path, **change)
+  misfit, _ = answer(settings(sweep.parent, data_dir))
+  assert misfit.startswith('%s was made ' % (sweep / name)), misfit
+  assert sentence in misfit and misfit.endswith('name another OUT.')
+
+
+def test_a_training_of_another_length_does_not_fit(sweep, data_dir):
+  """--max_steps, which the epochs do not tell."""
+  edit(sweep / 'scratch_8' / 'run.json', last_step=10)
+  assert 'last_step=10, not 20' in answer(settings(sweep.parent, data_dir))[0]
+
+
+@pytest.mark.parametrize('name, sentence', [
+    ('data_batch_3.bin', 'made from other training images'),
+    ('test_batch.bin', 'rated on other test images')])
+def test_replaced_data_do_not_fit(sweep, data_dir, tmp_path, name, sentence):
+  shutil.copytree(data_dir, tmp_path / 'data')
+  assert answer(settings(sweep.parent, tmp_path / 'data')) == ('', {})
+  flip(tmp_path / 'data' / cifar10_input.FOLDER / name)
+  misfit, _ = answer(settings(sweep.parent, tmp_path / 'data'))
+  assert sentence in misfit and 'bring those back' in misfit
+
+
+def test_folders_of_other_names_are_not_looked_at(sweep, data_dir):
+  for name in ('scratch_08', 'scratch_8_finetuned', 'l2_full_8', 'notes',
+               'scratch_8.old', 'scratch_8\n'):
+    shutil.copytree(sweep / 'scratch_64', sweep / name)
+  shutil.copytree(sweep, sweep.parent / 'seed01')
+  shutil.copytree(sweep, sweep.parent / 'seed1 copy')
+  (sweep.parent / 'seed7').write_text('')
+  assert answer(settings(sweep.parent, data_dir)) == ('', {})
+  shutil.copytree(sweep / 'scratch_64', sweep.parent / 'seed1' / 'scratch_64')
+  assert 'seed=0, not 1' in answer(settings(sweep.parent, data_dir))[0]
+
+
+def test_an_out_that_is_no_folder_is_one_sentence(tmp_path, data_dir):
+  (tmp_path / 'file').write_text('')
+  assert answer(settings(tmp_path / 'file', data_dir)) == (
+      'OUT=%s is no folder; name another.' % (tmp_path / 'file'), None)
+
+
+def test_as_a_program_without_tensorflow(sweep, data_dir):
+  (sweep / 'l1_full_8' / 'eval.json').write_text('{}')
+  environment = dict(
+      os.environ, OUT=str(sweep.parent), DATA_DIR=data_dir, WIDTHS='64 8',
+      SEEDS='0', SCHEDULE='published', EPOCHS='5', PRECISION='float32',
+      FINETUNE_EPOCHS='2', MODES='thinet_none', CONTROLS='l1_full')
+  program = os.path.join(conftest.ROOT, 'results', 'cells.py')
+
+  def run(*arguments, **changes):
+    result = subprocess.run([sys.executable, '-X', 'importtime', program,
+                             *arguments], env=dict(environment, **changes),
+                            capture_output=True, text=True)
+    assert ' thinet.files' in result.stderr
+    assert 'tensorflow' not in result.stderr and 'numpy' not in result.stderr
+    return result.returncode, result.stdout, result.stderr.splitlines()[-1]
+
+  assert run()[:2] == (0, 'slim 0 8\n')
+  assert run('slim', '0', '8')[:2] == (
+      0, 'l1_full_8 eval.json is missing or damaged\n')
+  assert run('scratch', '0', '8')[:2] == (0, '')
+  code, output, error = run(EPOCHS='7')
+  assert (code, output) == (2, '')
+  assert error.startswith('run_experiments.sh: %s was made with EPOCHS=5' % (
+      sweep / 'scratch_64'))
