@@ -25,6 +25,7 @@ import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import files
+from thinet import progress
 from thinet import summaries
 from thinet import tensorflow as tf
 
@@ -72,7 +73,8 @@ def eval_once(arrays, examples, eval_data, weights):
       checkpoint.assign(session, {var: arrays[var.op.name + suffix(weights)]
                                   for var in tf.trainable_variables()})
       counts, clock = 0, [time.perf_counter()]
-      for number in range(-(-examples // FLAGS.batch_size)):
+      batches = range(-(-examples // FLAGS.batch_size))
+      for number in progress.shown(batches, 'Evaluation'):
         counts += session.run(hits, {batch: number})
         clock.append(time.perf_counter())
       return tuple(int(count) for count in counts) + (
@@ -130,14 +132,12 @@ def export(arrays, weights, folder):
       shutil.rmtree(part, ignore_errors=True)
 
 
-def seconds_to_make(folder):
-  """Seconds that run.json or compress.json says a network took, or None."""
+def making(folder):
+  """What run.json or compress.json says of a network's making, or {}."""
   for name in ('run.json', 'compress.json'):
     with contextlib.suppress(OSError, ValueError):
-      seconds = files.read_json(os.path.join(folder, name))['seconds']
-      return float(sum(seconds.values()) if isinstance(seconds, dict) else
-                   seconds)
-  return None
+      return files.read_json(os.path.join(folder, name))
+  return {}
 
 
 def report(folder, found, data_digest, counts):
@@ -175,19 +175,20 @@ def report(folder, found, data_digest, counts):
   for name in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if name in settings:
       result[name] = settings[name]
-  metrics = {'Precision @ 1': top1 / examples,
-             'Precision @ 5': top5 / examples,
-             'latency_ms': latency,
-             'multiply_adds': result['multiply_adds']}
-  seconds = seconds_to_make(folder)
+  made = making(folder)
+  seconds = made.get('seconds')
   if seconds is not None:
-    result['seconds'] = metrics['seconds'] = seconds
+    result['seconds'] = float(sum(seconds.values())
+                              if isinstance(seconds, dict) else seconds)
   kind = 'eval_' + FLAGS.eval_data + (
       '_raw' if FLAGS.weights == 'raw' else '')
   usual = kind == 'eval_test'
-  summaries.write(os.path.join(folder, kind),
-                  summaries.row(folder, settings, result, metrics) if usual
-                  else summaries.scalars(metrics, step))
+  # A training that goes on draws its curve itself.
+  if usual and made.get('last_step', step) == step:
+    summaries.write(folder, [
+        (summaries.precision(top1 / examples, top5 / examples), step),
+        (summaries.command(cifar10.command()), step)])
+    summaries.write_row(folder, settings, result)
   # Last, because eval.json says that everything is written.
   files.write_json(
       os.path.join(folder, ('eval' if usual else kind) + '.json'), result)

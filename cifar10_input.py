@@ -457,14 +457,18 @@ def distorted_inputs(data_dir, batch_size, seed, global_step,
       step * batch_size + tf.range(batch_size, dtype=tf.int64),
       records.shape[0].value, seed, stream)
   draws = distortion_draws(batch_size, seed, stream, step)
-  made = []
+  made, stored = [], []
   for number in range(parts):
     start, end = (batch_size * i // parts for i in (number, number + 1))
     images, labels = images_and_labels(records, indices[start:end])
+    stored.append(images)
     made.append((distort(images, draws[:, start:end]), labels))
   images, labels = (tf.concat(each, 0) for each in zip(*made))
   images.set_shape([batch_size, None, None, None])
-  tf.summary.image('images', images)
+  # The same images before the distortions, and as the network sees them.
+  tf.summary.image('images/stored', tf.concat(stored, 0),
+                   collections=['histograms'])
+  tf.summary.image('images/seen', images, collections=['histograms'])
   return images, labels
 
 

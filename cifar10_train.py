@@ -4,13 +4,26 @@
 
 The same command continues an interrupted run, bit for bit as if it had never
 stopped, and says so when the run is finished. Ctrl-C, a lost connection and the
-other polite signals save first.
+other polite signals save first. TensorBoard and the log show top-1 of the
+averaged weights on the test images along the way; it decides nothing.
+
+A run goes on with other settings, or after its end, as a new run:
+
+  python cifar10_train.py --checkpoint_dir=runs/seed0/scratch_64 \\
+      --train_dir=runs/longer/scratch_64 --learning_rate=0.01 --epochs=150
+
+starts from all variables of the newest checkpoint (weights, averages, momentum,
+step) and takes the width from it; all else is as the flags say. --epochs counts
+from the first step of the old run, and the learning rate is that of the step:
+with the old flags and more epochs, the published schedule gives the bits of a
+run that was that long from the start.
 """
 import contextlib
 import datetime
 import json
 import os
 import platform
+import shlex
 import signal
 import time
 import typing
@@ -20,13 +33,17 @@ import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import files
+from thinet import operations
 from thinet import summaries
 from thinet import tensorflow as tf
 
 import numpy as np
 
+EVAL_EPOCHS = 4   # So the test images take about 3 % of a training's time.
+
 FLAGS = tf.app.flags.FLAGS
-for _name in ('data_dir', 'data_url', 'batch_size', 'conv1_channels', 'seed'):
+for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
+              'conv1_channels', 'seed'):
   tf.app.flags.declare_key_flag(_name)
 FLAGS['conv1_channels'].help = ('Width of the first layer; by default %d.' %
                                 cifar10.CONV1_CHANNELS)
@@ -60,9 +77,14 @@ tf.app.flags.DEFINE_integer('log_frequency', 100,
 tf.app.flags.DEFINE_integer('histogram_frequency', 5000,
                             'Steps between histograms; 0 for none.',
                             lower_bound=0)
+tf.app.flags.DEFINE_integer('eval_frequency', None,
+                            'Steps between ratings on the test images, which '
+                            'only show; 0 for none; by default %d epochs.' %
+                            EVAL_EPOCHS, lower_bound=0)
 tf.app.flags.DEFINE_integer('checkpoint_frequency', 1000,
                             'Steps between checkpoints.', lower_bound=1)
-KEEP_CHECKPOINTS = 3
+tf.app.flags.DEFINE_integer('keep_checkpoints', 3,
+                            'Newest checkpoints to keep.', lower_bound=1)
 SCHEDULES = {each.name: each for each in (cifar10.PUBLISHED, cifar10.FAST)}
 
 
@@ -74,6 +96,9 @@ class Plan(typing.NamedTuple):
   steps_per_epoch: float
   last_step: int               # Number of steps in all.
   settings: dict
+  examples: int                # Training images.
+  test_examples: int           # Test images, 0 if there are none to rate on.
+  eval_frequency: int          # Steps between ratings; 0 for none.
 
 
 class Model(typing.NamedTuple):
@@ -81,6 +106,14 @@ class Model(typing.NamedTuple):
   loss: 'tf.Tensor'
   learning_rate: 'tf.Tensor'
   train_op: 'tf.Operation'
+  rating: 'Rating'             # None without test images.
+
+
+class Rating(typing.NamedTuple):
+  """The averaged network on the test images, a batch at a time."""
+  batch: 'tf.Tensor'             # int64 placeholder: number of the batch.
+  batches: int
+  hits: 'tf.Tensor'              # int64 [2]: images right at 1 and at 5.
 
 
 def now():
@@ -110,9 +143,9 @@ class _Hook:
 class _LoggerHook(_Hook):
   """Prints the tutorial's line, writes summaries, requires a finite loss."""
 
-  def __init__(self, model, step, last_step, layout, stop):
-    self._model, self._layout = model, layout
-    self._step, self._last_step, self._stop = step, last_step, stop
+  def __init__(self, plan, model, step, stop):
+    self._plan, self._model = plan, model
+    self._step, self._stop = step, stop
     self._writer = tf.summary.FileWriter(FLAGS.train_dir)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
@@ -124,14 +157,20 @@ class _LoggerHook(_Hook):
                   tf.SessionLog(status=tf.SessionLog.START), self._step)
     else:
       self._write('add_graph', session.graph)
-    self._write('add_summary', self._layout.SerializeToString(), self._step)
+    self.show(summaries.layout(), self._step)
+    self.show(summaries.command(cifar10.command()), self._step)
+
+  def _due(self, frequency):
+    """Whether a summary of this frequency is due: at the last step, too."""
+    return frequency and (self._step % frequency == 0 or
+                          self._step == self._plan.last_step - 1)
 
   def before_run(self, run_context):
     fetches = {'loss': self._model.loss}
-    if self._step % FLAGS.log_frequency == 0:
+    if self._due(FLAGS.log_frequency):
       fetches['scalars'] = self._scalars
-    every = FLAGS.histogram_frequency
-    if every and self._step % every == 0:
+      fetches['learning_rate'] = self._model.learning_rate
+    if self._due(FLAGS.histogram_frequency):
       fetches['histograms'] = self._histograms
     return tf.train.SessionRunArgs(fetches)
 
@@ -145,32 +184,48 @@ class _LoggerHook(_Hook):
               run_context.session.run(self._model.learning_rate),
               FLAGS.train_dir))
     if 'scalars' in results:
-      self._write('add_summary', results['scalars'], self._step)
-      self._log(results['loss'])
+      self.show(results['scalars'], self._step)
+      self._log(results['loss'], results['learning_rate'])
     if 'histograms' in results:
-      self._write('add_summary', results['histograms'], self._step)
+      self.show(results['histograms'], self._step)
     self._step += 1
 
-  def _log(self, loss):
+  def _log(self, loss, rate):
     # The first interval includes the graph's start, so it gives no rate.
-    speed = 'first step'
+    plan, speed, left = self._plan, 'first step', ''
     if self._start:
       step, start = self._start
       seconds = max(time.perf_counter() - start, 1e-9) / (self._step - step)
-      left = datetime.timedelta(
-          seconds=round(seconds * (self._last_step - self._step)))
-      speed = '%.1f examples/sec; %.3f sec/batch; %s left' % (
-          FLAGS.batch_size / seconds, seconds, left)
-      self._write('add_summary', tf.Summary(value=[tf.Summary.Value(
+      speed = '%.1f examples/sec; %.3f sec/batch' % (FLAGS.batch_size / seconds,
+                                                     seconds)
+      left = ', %s left' % datetime.timedelta(
+          seconds=round(seconds * (plan.last_step - self._step)))
+      self.show(tf.Summary(value=[tf.Summary.Value(
           tag='examples_per_second',
           simple_value=FLAGS.batch_size / seconds)]), self._step)
     self._start = self._step, time.perf_counter()
+    self.say('step %d, loss = %.2f (%s); step %d of %d, epoch %.1f of %g, '
+             'learning rate %.3g%s' % (
+                 self._step, loss, speed, self._step, plan.last_step,
+                 self._step / plan.steps_per_epoch, plan.epochs, rate, left))
+
+  def say(self, words):
+    """Prints a line that begins with the time."""
     try:
-      print('%s: step %d, loss = %.2f (%s)' % (
-          datetime.datetime.now(), self._step, loss, speed), flush=True)
+      print('%s: %s' % (datetime.datetime.now(), words), flush=True)
     except OSError:   # Nobody reads any more, or the log's disk is full.
       cifar10.close_output()
       self._stop(signal.SIGPIPE)
+
+  def show(self, summary, step):
+    """Writes a tf.Summary, or the bytes of one, for TensorBoard."""
+    self._write('add_summary', summary, step)
+
+  def pause(self, seconds):
+    """Leaves seconds without steps out of the time that a step takes."""
+    if self._start:
+      step, start = self._start
+      self._start = step, start + seconds
 
   def _write(self, method, *arguments):
     try:
@@ -180,6 +235,39 @@ class _LoggerHook(_Hook):
 
   def end(self, session):
     self._write('close')
+
+
+class _RatingHook(_Hook):
+  """Rates the averaged weights on the test images; changes nothing.
+
+  At the start, every plan.eval_frequency steps, and at the end.
+  """
+
+  def __init__(self, plan, rating, step, logger):
+    self._plan, self._rating = plan, rating
+    self._step, self._logger = step, logger
+
+  def after_create_session(self, session, coord):
+    if self._step % self._plan.eval_frequency == 0:
+      self._rate(session)
+
+  def after_run(self, run_context, run_values):
+    self._step += 1
+    last = self._step == self._plan.last_step
+    if last or (self._step % self._plan.eval_frequency == 0 and
+                not run_context.stop_requested):
+      self._rate(run_context.session)
+
+  def _rate(self, session):
+    start = time.perf_counter()
+    hits = sum(session.run(self._rating.hits, {self._rating.batch: number})
+               for number in range(self._rating.batches))
+    shares = hits / self._plan.test_examples
+    self._logger.show(summaries.precision(*shares), self._step)
+    self._logger.say('step %d, precision @ 1 = %.4f, @ 5 = %.4f (%d test '
+                     'images)' % (self._step, *shares,
+                                  self._plan.test_examples))
+    self._logger.pause(time.perf_counter() - start)
 
 
 class _CheckpointHook(_Hook):
@@ -211,7 +299,32 @@ class _CheckpointHook(_Hook):
           '%s is kept, lower --learning_rate.' % (self._step - 1,
                                                   FLAGS.train_dir))
     checkpoint.save(FLAGS.train_dir, arrays, self._settings, self._step,
-                    KEEP_CHECKPOINTS)
+                    FLAGS.keep_checkpoints)
+
+
+def way_on(folder):
+  """The command that goes on from a folder's network with the flags given."""
+  flags = dict(given_flags(), checkpoint_dir=folder,
+               train_dir=os.path.normpath(folder) + '_on')
+  flags.pop('conv1_channels', None)
+  return shlex.join(['python', 'cifar10_train.py'] + [
+      '--%s=%s' % flag for flag in sorted(flags.items())])
+
+
+def require_same(folder, found, plan):
+  """Raises CheckpointError unless the settings found are the plan's.
+
+  Where a new run could go on from the network, the text has the command.
+  """
+  try:
+    checkpoint.require_same(folder, found, plan.settings)
+  except checkpoint.CheckpointError as error:
+    if plan.schedule.name not in SCHEDULES or (
+        found.get('conv1_channels') != plan.settings['conv1_channels']):
+      raise
+    raise checkpoint.CheckpointError(
+        '%s; or go on from its network in a new folder: %s' % (
+            str(error).rstrip('.'), way_on(folder)))
 
 
 def resume_point(folder, plan):
@@ -232,11 +345,11 @@ def resume_point(folder, plan):
   found = checkpoint.read_to_continue(folder, cifar10.shapes_like)
   if had and not found:   # All are damaged, so another file says what they were.
     with contextlib.suppress(OSError, ValueError, KeyError):
-      checkpoint.require_same(folder, files.read_json(
-          os.path.join(folder, 'run.json'))['settings'], plan.settings)
+      require_same(folder, files.read_json(
+          os.path.join(folder, 'run.json'))['settings'], plan)
   if not found:
     return None, 0
-  checkpoint.require_same(folder, found.settings, plan.settings)
+  require_same(folder, found.settings, plan)
   step = int(found.arrays['global_step'])
   if step > plan.last_step:
     raise UserError('%s is at step %d, beyond the %d of this training; name '
@@ -259,7 +372,7 @@ def record_run(plan, seconds=None):
   run.update(
       command=cifar10.command(), flags=given_flags(), settings=plan.settings,
       seed=FLAGS.seed, epochs=plan.epochs, last_step=plan.last_step,
-      data_digest=plan.settings['data_digest'],
+      data_digest=plan.settings['data_digest'], device=operations.device(),
       versions={'python': platform.python_version(),
                 'tensorflow': tf.__version__, 'numpy': np.__version__})
   commit = checkpoint.git_commit()
@@ -269,6 +382,41 @@ def record_run(plan, seconds=None):
     run['seconds'] = round(run['seconds'] + seconds, 1)
     run['end'] = now()
   files.write_json(path, run)
+
+
+def count_test_images():
+  """Number of test images; 0 if they cannot be used, as training needs none."""
+  try:
+    return cifar10_input.verify(
+        cifar10_input.data_files(cifar10.data_folder(), 'test'))[0]
+  except UserError:
+    return 0
+
+
+def header(plan):
+  """What a training is, in lines to print before its first step."""
+  width = plan.settings['conv1_channels']
+  multiply_adds, parameters = cifar10.cost(width)
+  widths = ', '.join('%s %d' % (name.split('/')[0], shape[0])
+                     for name, shape in cifar10.weight_shapes(width).items()
+                     if name.endswith('/biases'))
+  lines = [
+      'Network: %s; %s parameters, %s multiply-adds an image.' % (
+          widths, format(parameters, ','), format(multiply_adds, ',')),
+      'Data: %s, %s training images, %s.' % (
+          cifar10.data_folder(), format(plan.examples, ','),
+          '%s test images to rate on' % format(plan.test_examples, ',')
+          if plan.test_examples else 'no rating on test images'),
+      'Training: schedule %s, %s steps of %d images (%g epochs), %s, seed %d.' %
+      (plan.schedule.name, format(plan.last_step, ','), FLAGS.batch_size,
+       round(plan.epochs, 2), FLAGS.precision, FLAGS.seed),
+      'Device: %s.' % operations.device(),
+      'Folder: %s.' % FLAGS.train_dir]
+  gpu = operations.unused_gpu()
+  if gpu:
+    lines.append("TensorFlow does not see this machine's %s; to use it: pip "
+                 "install 'tensorflow[and-cuda]>=2.20,<2.22'." % gpu)
+  return '\n'.join(lines)
 
 
 def require_record(plan):
@@ -303,6 +451,10 @@ def make_plan(schedule, conv1_channels, made):
                                              FLAGS.batch_size))
   steps_per_epoch = examples / FLAGS.batch_size
   epochs = schedule.epochs if FLAGS.epochs is None else FLAGS.epochs
+  frequency = FLAGS.eval_frequency
+  if frequency is None:
+    frequency = int(np.ceil(EVAL_EPOCHS * steps_per_epoch))
+  test_examples = count_test_images() if frequency else 0
   last_step = FLAGS.max_steps or int(np.ceil(epochs * steps_per_epoch))
   epochs = last_step / steps_per_epoch if FLAGS.max_steps else epochs
   rate = FLAGS.learning_rate
@@ -314,7 +466,8 @@ def make_plan(schedule, conv1_channels, made):
                   random_streams=cifar10_input.RANDOM_STREAMS)
   if schedule.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
-  return Plan(schedule, rate, epochs, steps_per_epoch, last_step, settings)
+  return Plan(schedule, rate, epochs, steps_per_epoch, last_step, settings,
+              examples, test_examples, frequency)
 
 
 def build_model(plan, stream, preconditioners):
@@ -337,7 +490,7 @@ def build_model(plan, stream, preconditioners):
   logits = cifar10.tower_inference(images, conv1_channels, FLAGS.precision,
                                    towers)
   loss = cifar10.loss(logits, labels, plan.schedule.label_smoothing)
-  summaries.add_curves(conv1_channels, logits, labels)
+  summaries.add_curves(logits, labels)
   learning_rate = cifar10.learning_rate_at(
       global_step, plan.schedule, plan.learning_rate, plan.steps_per_epoch,
       plan.last_step)
@@ -345,7 +498,34 @@ def build_model(plan, stream, preconditioners):
                            preconditioners)
   tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(plan.settings),
                   trainable=False)
-  return Model(loss, learning_rate, train_op)
+  return Model(loss, learning_rate, train_op,
+               build_rating(plan) if plan.test_examples else None)
+
+
+def build_rating(plan):
+  """Builds the averaged network on the test images, beside the training.
+
+  Args:
+    plan: Plan.
+
+  Returns:
+    Rating.
+  """
+  averages = {var.op.name: var for var in tf.global_variables()
+              if var.op.name.endswith(checkpoint.AVERAGE)}
+  batch = tf.placeholder(tf.int64, [])
+  images, labels = cifar10.inputs('test', batch)
+  size = images.shape[0].value
+  # The network's variables are there; this one reads their averages.
+  with tf.variable_scope(
+      tf.get_variable_scope(), reuse=True,
+      custom_getter=lambda name, **how: averages[
+          name + checkpoint.AVERAGE]):
+    logits = cifar10.tower_inference(images, plan.settings['conv1_channels'],
+                                     'float32', cifar10.towers(size))
+  hits = tf.stack([tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, k),
+                                         tf.int64)) for k in (1, 5)])
+  return Rating(batch, -(-plan.test_examples // size), hits)
 
 
 def make_steps(plan, model, found, step, initial):
@@ -355,7 +535,7 @@ def make_steps(plan, model, found, step, initial):
     plan: Plan.
     model: Model, in the default graph.
     found: checkpoint.Checkpoint to continue, or None.
-    step: its step, or 0.
+    step: the step to begin at.
     initial: name -> array to start from without a checkpoint, or None.
 
   Returns:
@@ -374,12 +554,14 @@ def make_steps(plan, model, found, step, initial):
                                   if var.op.name in initial})
 
   checkpoint_hook = _CheckpointHook(plan.settings, step, plan.last_step)
-  layout = summaries.layout(plan.settings['conv1_channels'])
+  logger = _LoggerHook(plan, model, step, checkpoint_hook.stop)
+  hooks = [logger, checkpoint_hook]
+  if model.rating:
+    hooks.append(_RatingHook(plan, model.rating, step, logger))
   with tf.train.MonitoredTrainingSession(
       scaffold=tf.train.Scaffold(init_fn=initialize,
                                  saver=tf.train.Saver()),   # Unused.
-      hooks=[_LoggerHook(model, step, plan.last_step, layout,
-                         checkpoint_hook.stop), checkpoint_hook],
+      hooks=hooks,
       config=cifar10.session_config(cifar10.towers(FLAGS.batch_size)),
       save_checkpoint_steps=None, save_checkpoint_secs=None,
       save_summaries_steps=None, save_summaries_secs=None,
@@ -401,8 +583,9 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     schedule: cifar10.Schedule.
     conv1_channels: width of the first layer.
     stream: name of the batches.
-    initial: name -> array for every trainable variable and its average, or
-      None to start from random weights.
+    initial: name -> array for every trainable variable and its average, and
+      what else should not start as usual, as the step; None to start from
+      random weights.
     preconditioners: function without arguments that returns those for
       cifar10.train; called only if steps are left.
     **made: how the initial weights were made; the checkpoints carry it.
@@ -427,8 +610,16 @@ def train(schedule, conv1_channels, stream='training', initial=None,
                                               plan.last_step))
     require_record(plan)
     return 0
+  if not found and initial:
+    step = int(initial.get('global_step', 0))
+    if step >= plan.last_step:
+      raise UserError('The network of %s is at step %d, and this training ends '
+                      'at step %d; give more --epochs or --max_steps, which '
+                      'count from its first step.' % (
+                          FLAGS.checkpoint_dir, step, plan.last_step))
   graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
   start = time.perf_counter()
+  print(header(plan), flush=True)
   matrices = preconditioners()
   with graph.as_default():
     model = build_model(plan, stream, matrices)
@@ -443,8 +634,34 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   return 0
 
 
+def go_on():
+  """Trains from the newest checkpoint in --checkpoint_dir, in a new folder.
+
+  Returns, Raises: as train; CheckpointError, if there is no such checkpoint.
+  """
+  folder, width = FLAGS.checkpoint_dir, FLAGS.conv1_channels
+  if FLAGS.train_dir and os.path.realpath(FLAGS.train_dir) == os.path.realpath(
+      folder):
+    raise UserError('--train_dir=%s is the folder of the network to go on '
+                    'from; name another.' % FLAGS.train_dir)
+  parent = checkpoint.read_newest(folder, cifar10.shapes_like)
+  channels = parent.arrays['conv1/biases'].size
+  if width not in (None, channels):
+    raise UserError('--conv1_channels=%d is not the %d of %s; leave it out.' % (
+        width, channels, parent.path))
+  made = {name: parent.settings[name] for name in ('criterion',
+                                                   'reconstruction')
+          if name in parent.settings}
+  if made:
+    made['fine_tuned'] = True
+  return train(SCHEDULES[FLAGS.schedule], channels, initial=parent.arrays,
+               parent=parent.settings, parent_digest=parent.digest, **made)
+
+
 def main(argv=None):
   del argv
+  if FLAGS.checkpoint_dir:
+    return go_on()
   return train(SCHEDULES[FLAGS.schedule],
                FLAGS.conv1_channels or cifar10.CONV1_CHANNELS)
 

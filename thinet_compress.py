@@ -21,6 +21,8 @@ from thinet import algebra
 from thinet import checkpoint
 from thinet import files
 from thinet import moments
+from thinet import operations
+from thinet import progress
 from thinet import refit
 from thinet import summaries
 from thinet import tensorflow as tf
@@ -132,7 +134,8 @@ def sampled_batches(weights, sample):
       session.run(tf.local_variables_initializer())
       checkpoint.assign(session, {var: weights[var.op.name]
                                   for var in tf.trainable_variables()})
-      for number in range(-(-sample.num_images // sample.batch_size)):
+      batches = range(-(-sample.num_images // sample.batch_size))
+      for number in progress.shown(batches, "Moments of conv2's input"):
         yield session.run(patches, {batch: number})
 
 
@@ -338,7 +341,7 @@ def warn_of_degenerate(path, fit, kernel):
   return dead, dependent
 
 
-def write(parent, settings, kept, objective, changed, scales):
+def write(parent, settings, kept, order, objective, changed, scales):
   """Writes the slim checkpoint and what TensorBoard shows of it.
 
   Returns:
@@ -347,7 +350,8 @@ def write(parent, settings, kept, objective, changed, scales):
   path = checkpoint.save(FLAGS.output_dir, slim(parent.arrays, kept, changed,
                                                 scales), settings)
   summaries.write(FLAGS.output_dir, summaries.compression(
-      parent.averages['conv1/weights'], kept, objective, scales))
+      cifar10.command(), parent.averages['conv1/weights'], kept, order,
+      objective, scales))
   return path
 
 
@@ -418,12 +422,13 @@ def compress():
   clock.append(time.perf_counter())
 
   # The report comes last, because it says that the network is complete.
-  path = write(parent, settings, kept, objective, changed,
+  path = write(parent, settings, kept, order, objective, changed,
                details.get('scales'))
   clock.append(time.perf_counter())
   result = dict(
       settings, **details, **costs(keep, width), parent_channels=width,
-      command=cifar10.command(), checkpoint_digest=checkpoint.digest(path),
+      command=cifar10.command(), device=operations.device(),
+      checkpoint_digest=checkpoint.digest(path),
       parent_checkpoint=os.path.relpath(parent.path, FLAGS.output_dir),
       kept=kept.tolist(), removal_order=order.tolist(),
       objective={str(width - m): float(value)

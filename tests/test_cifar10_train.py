@@ -3,12 +3,15 @@ import glob
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 
 from thinet import checkpoint
 from thinet import files
 import cifar10
+import cifar10_eval
+import cifar10_input
 import cifar10_train
 import conftest
 import numpy as np
@@ -26,6 +29,11 @@ def train(folder, data_dir, steps=30, *more):
           '--histogram_frequency=20', '--max_steps=%d' % steps) + more
 
 
+def read_to(process, words):
+  """Reads a process's output up to the line with these words; returns it."""
+  return next(line for line in process.stdout if words in line)
+
+
 def assert_same(folder, other):
   """Every variable of the newest checkpoints is the same, to the bit."""
   path, arrays, settings = conftest.newest(folder)
@@ -41,9 +49,7 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, trained,
                                                  step):
   """Sends kill -9 when a step is logged; then runs the same command again."""
   process = conftest.start(*train(tmp_path, data_dir))
-  for line in process.stdout:
-    if ': step %d,' % step in line:
-      break
+  read_to(process, ': step %d, loss' % step)
   process.kill()
   process.communicate()
   assert not os.path.exists(tmp_path / 'model.ckpt-30.index')
@@ -62,9 +68,7 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, trained,
 def test_signals_save_and_the_same_command_continues(tmp_path, data_dir,
                                                      number):
   process = conftest.start(*train(tmp_path, data_dir, 100000))
-  for line in process.stdout:
-    if ': step 10,' in line:
-      break
+  read_to(process, ': step 10, loss')
   process.send_signal(number)
   output, _ = process.communicate()
   assert process.returncode == 128 + number
@@ -80,9 +84,9 @@ def test_an_ignored_signal_stays_ignored(tmp_path, data_dir):
   """As nohup asks for."""
   process = conftest.start(*train(tmp_path, data_dir, 100000),
                            ignored=signal.SIGHUP)
-  process.stdout.readline()
+  read_to(process, ': step 0, loss')
   process.send_signal(signal.SIGHUP)
-  assert 'step 10,' in process.stdout.readline()
+  assert 'step 10, loss' in process.stdout.readline()
   process.terminate()
   assert 'SIGTERM' in process.communicate()[0]
 
@@ -90,7 +94,7 @@ def test_an_ignored_signal_stays_ignored(tmp_path, data_dir):
 def test_a_training_whose_reader_has_gone_saves(tmp_path, data_dir):
   """As behind `| head -1`, and in a terminal that was closed."""
   process = conftest.start(*train(tmp_path, data_dir, 100000))
-  process.stdout.readline()
+  read_to(process, ': step 0, loss')
   process.stdout.close()
   assert process.communicate()[1].count('Traceback') == 0
   assert process.returncode == 128 + signal.SIGPIPE
@@ -122,17 +126,41 @@ def test_the_folder_is_tried_before_the_data(tmp_path, flags, monkeypatch):
 
 
 def test_log_line_run_json_and_events(tmp_path, data_dir):
-  code, output, _ = conftest.run(*train(tmp_path, data_dir))
+  code, output, _ = conftest.run(*train(tmp_path, data_dir, 30,
+                                        '--eval_frequency=20'))
   assert code == 0
-  lines = output.splitlines()
-  assert re.fullmatch(r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: '
-                      r'step 0, loss = 4\.\d+ \(first step\)', lines[0])
-  assert re.fullmatch(r'.*: step 10, loss = \d\.\d+ \(\d+\.\d examples/sec; '
-                      r'\d\.\d+ sec/batch; \d:\d\d:\d\d left\)', lines[1])
+  header, lines = output.splitlines()[:5], output.splitlines()[5:]
+  device = ('GPU' if tf.config.list_physical_devices('GPU') else
+            'processor, %d core' % len(os.sched_getaffinity(0)))
+  # Parameters as the formula of a layer, multiply-adds by hand.
+  parameters = (76 * 12 + (25 * 12 + 1) * 64 + 2305 * 384 + 385 * 192 +
+                193 * 10)
+  multiply_adds = 576 * 75 * 12 + 144 * 25 * 12 * 64 + (
+      2304 * 384 + 384 * 192 + 192 * 10)
+  for line, words in zip(header, [
+      'conv1 12, conv2 64, local3 384, local4 192, softmax_linear 10; '
+      '%s parameters, %s multiply-adds' % (format(parameters, ','),
+                                           format(multiply_adds, ',')),
+      'cifar-10-batches-bin, 500 training images, 100 test images',
+      'schedule published, 30 steps of 50 images (3 epochs), float32, seed 0',
+      'Device: ' + device, 'Folder: %s.' % tmp_path]):
+    assert words in line
+  time = r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: '
+  rated = time + r'step %d, precision @ 1 = 0\.\d{4}, @ 5 = 0\.\d{4} \(100 '
+  assert re.match(rated % 0, lines[0])
+  assert re.fullmatch(time + r'step 0, loss = 4\.\d+ \(first step\); step 0 of '
+                      '30, epoch 0.0 of 3, learning rate 0.1', lines[1])
+  assert re.fullmatch(time + r'step 10, loss = \d\.\d+ \(\d+\.\d '
+                      r'examples/sec; \d\.\d+ sec/batch\); step 10 of 30, '
+                      r'epoch 1\.0 of 3, learning rate 0\.1, \d:\d\d:\d\d left',
+                      lines[2])
+  assert re.match(rated % 20, lines[3]) and 'step 20, loss' in lines[4]
+  assert 'step 29, loss' in lines[5] and re.match(rated % 30, lines[6])
   run = json.load(open(tmp_path / 'run.json'))
   assert run['seed'] == 0 and run['flags']['conv1_channels'] == 12
   assert run['start'] <= run['end'] and len(run['data_digest']) == 64
   assert run['versions'].keys() == {'python', 'tensorflow', 'numpy'}
+  assert run['device'] in header[3]
   assert len(glob.glob(str(tmp_path / 'model.ckpt-*.index'))) == 3
   events = event_accumulator.EventAccumulator(str(tmp_path))
   events.Reload()
@@ -141,11 +169,173 @@ def test_log_line_run_json_and_events(tmp_path, data_dir):
           'losses_raw/cross_entropy', 'losses/total_loss',
           'losses/local3/weight_loss'} <= set(tags['scalars'])
   assert [event.step
-          for event in events.Scalars('learning_rate')] == [0, 10, 20]
+          for event in events.Scalars('learning_rate')] == [0, 10, 20, 29]
   assert {'conv1/activations', 'conv2/weights/values',
           'conv2/weights/gradients'} <= set(tags['histograms'])
-  assert [event.step for event in events.Scalars('conv1/sparsity')] == [0, 20]
-  assert 'images/image/0' in tags['images']
+  # No chart of one point.
+  assert [event.step
+          for event in events.Scalars('conv1/sparsity')] == [0, 20, 29]
+  # The first picture as it is in the file: some training image.
+  png, = events.Images('images/stored/image/0')[:1]
+  with tf.Graph().as_default(), tf.Session() as session:
+    shown = session.run(tf.image.decode_png(png.encoded_image_string))
+  planes = shown.transpose(2, 0, 1).tobytes()
+  assert any(planes in open(path, 'rb').read() for path in
+             cifar10_input.data_files(cifar10_input.data_folder(data_dir),
+                                      'train_eval'))
+  assert 'images/seen/image/0' in tags['images']
+
+
+def test_ratings_are_an_evaluations_and_change_no_bit(tmp_path, flags, data_dir,
+                                                      trained):
+  """Every 7 steps, against evaluations of the checkpoints at those steps;
+  stopped at step 21, which is rated again."""
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50,
+        checkpoint_frequency=7, keep_checkpoints=9, eval_frequency=7)
+  for last in (21, 30):
+    flags(max_steps=last)
+    assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  events = event_accumulator.EventAccumulator(str(tmp_path))
+  events.Reload()
+  for number, k in enumerate((1, 5)):
+    curve = {event.step: event.value
+             for event in events.Scalars('Precision @ %d' % k)}
+    assert sorted(curve) == [0, 7, 14, 21, 28, 30]
+    for step in (7, 28, 30):
+      arrays = checkpoint.read(str(tmp_path / ('model.ckpt-%d' % step)),
+                               cifar10.shapes_like).arrays
+      hits = cifar10_eval.eval_once(arrays, 100, 'test', 'averaged')[number]
+      assert curve[step] == pytest.approx(hits / 100, abs=1e-6)
+  flags(train_dir=str(tmp_path / 'none'), eval_frequency=0)
+  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert_same(tmp_path, tmp_path / 'none')
+  assert_same(tmp_path, trained)
+  events = event_accumulator.EventAccumulator(str(tmp_path / 'none'))
+  events.Reload()
+  assert 'Precision @ 1' not in events.Tags()['scalars']
+
+
+@pytest.mark.parametrize('test_images', [0, 3])
+def test_few_or_no_test_images(tmp_path, flags, data_dir, trained, capsys,
+                               test_images):
+  data = tmp_path / 'data' / 'cifar-10-batches-bin'
+  shutil.copytree(os.path.join(data_dir, 'cifar-10-batches-bin'), data)
+  os.truncate(data / 'test_batch.bin', 3073 * test_images)
+  flags(data_dir=str(tmp_path / 'data'), train_dir=str(tmp_path / 'run'),
+        batch_size=50, max_steps=30)
+  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert_same(tmp_path / 'run', trained)
+  output = capsys.readouterr().out
+  assert ('(3 test images)' if test_images else
+          'no rating on test images') in output
+  assert bool(test_images) == ('precision' in output)
+
+
+def test_as_many_checkpoints_as_asked(tmp_path, flags, data_dir):
+  flags(data_dir=data_dir, batch_size=20, max_steps=6, checkpoint_frequency=1)
+  for keep in (1, 5):
+    folder = tmp_path / str(keep)
+    flags(train_dir=str(folder), keep_checkpoints=keep)
+    assert cifar10_train.train(cifar10.PUBLISHED, 2) == 0
+    assert sorted(int(path.stem[11:]) for path in folder.glob('*.index')) == (
+        list(range(7 - keep, 7)))
+
+
+def going_on(parent, folder, data_dir, *more):
+  return ('cifar10_train.py', '--data_dir=' + data_dir, '--batch_size=50',
+          '--checkpoint_dir=%s' % parent, '--train_dir=%s' % folder,
+          '--checkpoint_frequency=10', '--log_frequency=10') + more
+
+
+def test_more_steps_in_a_new_folder_equal_one_run(tmp_path, data_dir, trained):
+  """Killed on its way, too; the old run is left as it is."""
+  old = sorted(os.listdir(trained))
+  command = going_on(trained, tmp_path / 'new', data_dir, '--max_steps=60')
+  process = conftest.start(*command)
+  read_to(process, ': step 50, loss')
+  process.kill()
+  process.communicate()
+  code, output, _ = conftest.run(*command)
+  assert code == 0 and re.search(r'at step (4|5)0 of 60', output)
+  code, _, _ = conftest.run(*train(tmp_path / 'never', data_dir, 60))
+  assert code == 0 and sorted(os.listdir(trained)) == old
+  _, arrays, settings = conftest.newest(tmp_path / 'new')
+  _, others, other_settings = conftest.newest(tmp_path / 'never')
+  assert [name for name in arrays
+          if arrays[name].tobytes() != others[name].tobytes()] == []
+  path, _, parent = conftest.newest(trained)
+  assert settings == dict(other_settings, parent=parent,
+                          parent_digest=checkpoint.digest(path))
+  code, _, errors = conftest.run(*going_on(
+      trained, tmp_path / 'other', data_dir, '--max_steps=30'))
+  assert code == 1 and ('is at step 30, and this training ends at '
+                         'step 30') in errors
+  assert not os.path.exists(tmp_path / 'other' / 'run.json')
+
+
+def test_the_first_step_of_a_new_run_by_hand(tmp_path, flags, data_dir, call):
+  """Fast after fast, one step at another rate: what the momentum and the new
+  gradient add is proportional to the rate; the averages and the step go on."""
+  flags(data_dir=data_dir, batch_size=20, histogram_frequency=0, max_steps=3,
+        train_dir=str(tmp_path / 'old'), eval_frequency=0)
+  assert cifar10_train.train(cifar10.FAST, 2) == 0
+  old, went = newest(tmp_path / 'old'), []
+  for rate in (0.001, 0.004):
+    folder = tmp_path / str(rate)
+    code, _, _ = call(
+        cifar10_train, '--checkpoint_dir=%s' % (tmp_path / 'old'),
+        '--train_dir=%s' % folder, '--data_dir=' + data_dir, '--batch_size=20',
+        '--max_steps=4', '--schedule=fast', '--learning_rate=%g' % rate,
+        '--histogram_frequency=0', '--eval_frequency=0')
+    new = newest(folder)
+    assert code == 0 and new['global_step'] == 4
+    # Of 4 steps the rate falls from step 1 to 4, so that it is a third of it.
+    velocity = [arrays['local4/weights/Momentum'] for arrays in (old, new)]
+    gradient = velocity[1] - 0.9 * velocity[0]
+    np.testing.assert_allclose(
+        old['local4/weights'] - new['local4/weights'],
+        rate / 3 * (gradient + 0.9 * velocity[1]), rtol=0, atol=1e-8)
+    decay = 5 / 14   # (1 + step) / (10 + step) after step 4.
+    average = 'local4/weights' + checkpoint.AVERAGE
+    np.testing.assert_allclose(
+        new[average],
+        decay * old[average] + (1 - decay) * new['local4/weights'],
+        rtol=0, atol=1e-7)
+    went.append(velocity[1])
+  assert np.array_equal(*went) and np.abs(went[0]).max() > 0
+
+
+def test_another_schedule_starts_without_momentum(tmp_path, flags, data_dir,
+                                                  trained, call):
+  """And the width is the checkpoint's; another one is refused."""
+  command = going_on(trained, tmp_path / 'new', data_dir, '--max_steps=31',
+                     '--schedule=fast', '--learning_rate=0',
+                     '--histogram_frequency=0')[1:]
+  code, _, errors = call(cifar10_train, *command, '--conv1_channels=13')
+  assert code == 1 and '--conv1_channels=13 is not the 12 of ' in errors
+  assert call(cifar10_train, *command)[0] == 0
+  old, new = newest(trained), newest(tmp_path / 'new')
+  for name in cifar10.weight_shapes(12):
+    assert np.array_equal(new[name], old[name])
+  velocity = new['local4/weights/Momentum']
+  assert np.abs(velocity).max() > 0   # The first gradient.
+  code, _, errors = call(cifar10_train, *command, '--train_dir=' + trained)
+  assert code == 1 and 'is the folder of the network to go on from' in errors
+
+
+def test_a_refusal_names_the_command_that_goes_on(tmp_path, data_dir, trained,
+                                                  call):
+  old = str(shutil.copytree(trained, tmp_path / 'old run'))
+  code, _, errors = call(cifar10_train, *train(
+      old, data_dir, 31, '--learning_rate=0.01', '--eval_frequency=0')[1:])
+  assert code == 1
+  sentence, command = errors.strip().split('new folder: ')
+  assert 'made with learning_rate = 0.1, not 0.01; name another' in sentence
+  python, script, *arguments = shlex.split(command)
+  assert (python, script) == ('python', 'cifar10_train.py')
+  assert call(cifar10_train, *arguments)[0] == 0
+  _, arrays, settings = conftest.newest(old + '_on')
+  assert arrays['global_step'] == 31 and settings['learning_rate'] == 0.01
 
 
 def drawn(width):
@@ -235,8 +425,8 @@ def test_late_averages_keep_the_schedules_share(tmp_path, flags, data_dir,
                                                 schedule, decay):
   """Two steps at rate 0 multiply the distance of an average from its weight by
   the decay squared; at step 200,000 the step no longer bounds the decay."""
-  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=2,
-        histogram_frequency=0, learning_rate=0.0)
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20,
+        max_steps=200002, histogram_frequency=0, learning_rate=0.0)
   start = dict(drawn(2), global_step=np.int64(200000))
   assert cifar10_train.train(schedule, 2, initial=start) == 0
   after = newest(tmp_path)
@@ -251,8 +441,8 @@ def test_late_averages_keep_the_schedules_share(tmp_path, flags, data_dir,
 def test_the_published_rate_falls_after_350_epochs(tmp_path, flags, data_dir,
                                                    step, rate):
   """500 images in batches of 50 are 10 steps an epoch."""
-  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50, max_steps=1,
-        histogram_frequency=0)
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50,
+        max_steps=step + 1, histogram_frequency=0)
   start = dict(drawn(2), global_step=np.int64(step))
   assert cifar10_train.train(cifar10.PUBLISHED, 2, initial=start) == 0
   events = event_accumulator.EventAccumulator(str(tmp_path))
@@ -383,7 +573,7 @@ def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir):
 
 def test_second_run_in_the_same_folder_is_refused(tmp_path, data_dir):
   process = conftest.start(*train(tmp_path, data_dir, 100000))
-  assert 'step 0' in process.stdout.readline()
+  read_to(process, ': step 0, loss')
   code, _, errors = conftest.run(*train(tmp_path, data_dir, 100000))
   process.kill()
   process.communicate()

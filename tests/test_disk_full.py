@@ -48,7 +48,7 @@ def test_compression_and_evaluation(tmp_path, data_dir, trained):
   evaluate = ('cifar10_eval.py', '--data_dir=' + data_dir,
               '--checkpoint_dir=%s' % slim)
   for largest_file in (10, 150):
-    output = full(evaluate, slim / 'eval_test', largest_file)
+    output = full(evaluate, slim, largest_file)
     assert 'precision @ 1' in output   # The result is seen, if not kept.
     assert not os.path.exists(slim / 'eval.json')
   assert conftest.run(*evaluate)[0] == 0

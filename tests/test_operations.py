@@ -1,4 +1,6 @@
 """The rewritten operations against those they replace, and by brute force."""
+import os
+
 import numpy as np
 from thinet import operations
 import pytest
@@ -109,3 +111,36 @@ def test_where_the_convolution_is_tensorflows_own(
     y = operations.convolution(x, tf.placeholder(dtype, [5, 5, channels, 64]))
     assert y.shape.as_list() == [batch, 12, 12, 64]
     assert direct == any(op.type == 'Conv2D' for op in graph.get_operations())
+
+
+def test_the_device_has_its_name(tmp_path, monkeypatch):
+  """TensorFlow's own name of a GPU, or the processor with this process's cores;
+  a GPU that TensorFlow does not see is named by a driver's program."""
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['a'])
+  monkeypatch.setattr(tf.config.experimental, 'get_device_details',
+                      lambda gpu: {'device_name': 'NVIDIA H100'})
+  assert operations.device() == 'NVIDIA H100'
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: [])
+  program = tmp_path / 'nvidia-smi'
+  program.write_text('#!/bin/sh\necho NVIDIA L4\necho NVIDIA T4\n')
+  program.chmod(0o755)
+  monkeypatch.setattr(operations.glob, 'glob', lambda pattern: [])
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
+  assert operations.unused_gpu() == 'NVIDIA L4'
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+  assert operations.unused_gpu() is None
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
+  (tmp_path / 'information').write_text('Model: \t\t NVIDIA A100\nIRQ: 1\n')
+  monkeypatch.setattr(operations.glob, 'glob',
+                      lambda pattern: [str(tmp_path / 'information')])
+  assert operations.unused_gpu() == 'NVIDIA A100'
+  count = len(os.sched_getaffinity(0))
+  assert operations.device() == 'processor, %d core%s' % (
+      count, 's' if count > 1 else '')
+  here = os.sched_getaffinity(0)
+  try:
+    os.sched_setaffinity(0, {min(here)})
+    assert operations.device() == 'processor, 1 core'
+  finally:
+    os.sched_setaffinity(0, here)

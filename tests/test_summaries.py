@@ -1,8 +1,11 @@
 """What a real TensorBoard shows."""
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,6 +24,7 @@ import thinet_compress
 import thinet_finetune
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
+from tensorboard.backend.event_processing import event_accumulator
 
 FLAGS = cifar10.FLAGS
 
@@ -70,7 +74,7 @@ def ask(sweep):
   try:
     while process.poll() is None:   # Until it serves, and has read all runs.
       try:
-        if len(answer('runs')) >= 6:
+        if len(answer('runs')) >= 3:
           break
       except (urllib.error.URLError, ConnectionError):
         pass
@@ -81,10 +85,16 @@ def ask(sweep):
     process.wait()
 
 
+def test_a_network_is_one_run(ask, sweep):
+  assert sorted(ask('runs')) == ['scratch', 'slim', 'tuned']
+
+
 def test_hparams_have_a_row_for_each_network(ask, sweep):
   experiment = ask('plugin/hparams/experiment', post={'experimentName': ''})
-  assert {info['name'] for info in experiment['hparamInfos']} == {
-      'conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'seed'}
+  titles = {info['name'] for info in experiment['hparamInfos']}
+  # The first five are shown.
+  assert sorted(titles)[:5] == ['conv1_channels', 'criterion', 'fine_tuned',
+                                'reconstruction', 'seed']
   columns = [{kind: info['name'], 'includeInResult': True}
              for kind in ('hparam', 'metric')
              for info in experiment[kind + 'Infos']]
@@ -92,57 +102,66 @@ def test_hparams_have_a_row_for_each_network(ask, sweep):
       'experimentName': '', 'startIndex': 0, 'sliceSize': 100,
       'allowedStatuses': ['STATUS_UNKNOWN', 'STATUS_SUCCESS', 'STATUS_RUNNING'],
       'colParams': columns})['sessionGroups']
-  rows = {}
-  for group in groups:
-    found = {value['name']['tag']: value['value']
-             for value in group['metricValues']}
-    rows[group['hparams']['conv1_channels'], group['hparams']['fine_tuned'],
-         group['hparams']['criterion'],
-         group['hparams'].get('reconstruction')] = found
-  assert rows.keys() == {(12, False, 'scratch', None),
-                         (5, False, 'thinet', 'scale'),
-                         (5, True, 'thinet', 'scale')}
-  for (width, fine_tuned, criterion, _), found in rows.items():
-    name = ('scratch' if criterion == 'scratch' else
-            'tuned' if fine_tuned else 'slim')
+  rows = {group['sessions'][0]['name']: (group['hparams'], {
+      value['name']['tag']: value['value'] for value in group['metricValues']})
+          for group in groups}
+  assert rows.keys() == {'scratch', 'slim', 'tuned'}
+  for name, (hparams, metrics) in rows.items():
     result = json.load(open(sweep / name / 'eval.json'))
-    assert result['seed'] == (0 if name == 'scratch' else 3)
-    for tag, expected in [
-        ('Precision @ 1', result['top1'] / 100),
-        ('Precision @ 5', result['top5'] / 100),
-        ('latency_ms', result['latency_ms']), ('seconds', result['seconds']),
-        ('multiply_adds', cifar10.cost(width)[0])]:
-      np.testing.assert_allclose(found[tag], expected, rtol=1e-4)
+    width = 12 if name == 'scratch' else 5
+    # Whole numbers are text, so that they are shown as they are.
+    assert [hparams[title].strip() for title in (
+        'conv1_channels', 'seed', 'steps')] == [
+            str(width), '0' if name == 'scratch' else '3',
+            {'scratch': '30', 'slim': '0', 'tuned': '6'}[name]]
+    assert ' 5' < '12' and len(hparams['conv1_channels']) == 10
+    assert (hparams['criterion'], hparams.get('reconstruction'),
+            hparams['fine_tuned'], hparams.get('training schedule')) == {
+                'scratch': ('scratch', None, False, 'published'),
+                'slim': ('thinet', 'scale', False, None),
+                'tuned': ('thinet', 'scale', True, 'finetune')}[name]
+    for title, expected in [
+        ('work in million multiply-adds', cifar10.cost(width)[0] / 1e6),
+        ('size in million parameters', cifar10.cost(width)[1] / 1e6),
+        ('time of a batch in ms', result['latency_ms']),
+        ('time to make in minutes', result['seconds'] / 60)]:
+      np.testing.assert_allclose(hparams[title], expected, rtol=1e-4)
+    for k in (1, 5):
+      np.testing.assert_allclose(metrics['Precision @ %d' % k],
+                                 result['top%d' % k] / 100, rtol=1e-4)
 
 
-def test_a_chart_lays_the_curves_of_a_width_over_each_other(ask):
+def test_the_charts_of_all_widths_have_the_same_tags(ask):
   layout = ask('plugin/custom_scalars/layout')
-  charts = {category['title']: [tag for chart in category['chart']
-                                for tag in chart['multiline']['tag']]
-            for category in layout['category']}
-  assert charts == {'conv1 of %d channels' % width: [
-      '^conv1_%d/cross_entropy$' % width,
-      '^conv1_%d/batch_precision_1$' % width] for width in (12, 5)}
-  found = ask('plugin/custom_scalars/scalars', run='tuned',
-              tag='^conv1_5/cross_entropy$')
-  points = found['tag_to_events']['conv1_5/cross_entropy']
-  assert [step for _, step, _ in points] == [0, 2, 4]
+  category, = layout['category']
+  found = {tag: ask('plugin/custom_scalars/scalars', run='tuned',
+                    tag=tag)['tag_to_events']
+           for chart in category['chart'] for tag in chart['multiline']['tag']}
+  assert {tag: list(events) for tag, events in found.items()} == {
+      '^%s$' % tag: [tag] for tag in (
+          'Precision @ 1', 'batch/precision @ 1', 'batch/cross_entropy',
+          'losses_raw/total_loss')}
+  points = found['^batch/cross_entropy$']['batch/cross_entropy']
+  assert [step for _, step, _ in points] == [0, 2, 4, 5]
   losses = ask('plugin/scalars/scalars', run='tuned',
                tag='losses_raw/cross_entropy')
   np.testing.assert_allclose([value for _, _, value in points],
                              [value for _, _, value in losses], rtol=1e-5)
 
 
-def test_a_compression_shows_objective_scales_filters_and_command(ask, sweep):
+def test_no_training_has_a_chart_of_one_point(ask):
+  for run, tags in ask('plugin/scalars/tags').items():
+    for tag in tags:
+      points = ask('plugin/scalars/scalars', run=run, tag=tag)
+      # The slim network's point is where the fine-tuning's curve begins.
+      assert len(points) > 1 or (run, points[0][1]) == ('slim', 0)
+  start, = ask('plugin/scalars/scalars', run='slim', tag='Precision @ 1')
+  curve = ask('plugin/scalars/scalars', run='tuned', tag='Precision @ 1')
+  assert curve[0][1:] == start[1:] and curve[-1][1] == 6
+
+
+def test_a_compression_shows_filters_and_channels(ask, sweep):
   report = json.load(open(sweep / 'slim' / 'compress.json'))
-  points = ask('plugin/scalars/scalars', run='slim', tag='objective')
-  np.testing.assert_allclose(
-      [value for _, _, value in points],
-      [report['objective'][str(12 - step)] for _, step, _ in points], rtol=1e-5)
-  assert [step for _, step, _ in points] == list(range(13))
-  _, _, buckets = ask('plugin/histograms/histograms', run='slim',
-                      tag='scales')[0]
-  assert sum(count for _, _, count in buckets) == pytest.approx(5)
   (image,) = ask('plugin/images/images', run='slim', sample=0,
                  tag='conv1_filters/image/0')
   picture = ask('plugin/images/individualImage',
@@ -153,35 +172,69 @@ def test_a_compression_shows_objective_scales_filters_and_command(ask, sweep):
     with session.graph.as_default():
       shown = session.run(tf.image.decode_png(picture))
   assert np.array_equal(shown, summaries.filters(kernel, report['kept']))
-  (text,) = ask('plugin/text/text', run='slim', tag='command')
-  assert '<code>' in text['text']
-  assert os.path.basename(sys.argv[0]) in text['text']
+  (table,) = ask('plugin/text/text', run='slim', tag='removed channels')
+  rows = [re.findall('<td[^>]*>(.*?)</td>', row)
+          for row in table['text'].split('<tr>')[2:]]
+  assert len(rows) == 12
+  for number, (channel, row) in enumerate(zip(report['removal_order'], rows),
+                                          1):
+    assert row[:2] == [str(number), str(channel)]
+    assert float(row[2]) == pytest.approx(
+        report['objective'][str(12 - number)], rel=1e-3)
+    assert row[3] == ('' if channel not in report['kept'] else
+                      'yes, times %.3f' % report['scales'][
+                          report['kept'].index(channel)])
+
+
+def test_every_kind_of_run_shows_its_command(ask):
+  script = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+  for run in ('slim', 'tuned'):   # Here all are the tests' own process.
+    (shown, *_) = ask('plugin/text/text', run=run, tag='command/' + script)
+    assert '<code>python %s' % os.path.basename(sys.argv[0]) in shown['text']
+
+
+def test_a_shell_reads_a_shown_command_as_it_was_typed():
+  """A flag a line, so that nothing is cut off; bash is the oracle."""
+  words = ['--train_dir=runs/a b --c', "--data_dir=it's", '--epochs=1']
+  summary = summaries.command(shlex.join(['python', 'cifar10_train.py',
+                                          *words]))
+  value, = summary.value
+  assert value.tag == 'command/cifar10_train'
+  fence, *lines, end = value.tensor.string_val[0].decode().split('\n')
+  assert (fence, end, len(lines)) == ('```', '```', 4)
+  assert lines[1].startswith('    ')
+  printed = subprocess.run(
+      ['bash', '-c', 'python() { printf "%s\\n" "$@"; }\n' + '\n'.join(lines)],
+      capture_output=True, text=True, check=True).stdout
+  assert printed.splitlines() == ['cifar10_train.py'] + words
+
+
+def test_a_new_row_takes_the_place_of_the_old_one(tmp_path):
+  for top1 in (10.0, 20.0):
+    summaries.write_row(str(tmp_path), {'seed': 1}, {
+        'conv1_channels': 8, 'global_step': 3, 'latency_ms': top1})
+  assert [path.name for path in tmp_path.iterdir()] == [
+      'events.out.tfevents.hparams']
+  events = event_accumulator.EventAccumulator(str(tmp_path))
+  events.Reload()
+  content = events.SummaryMetadata('_hparams_/session_start_info')
+  assert b'20' not in content.plugin_data.content   # A double, not text.
+  assert struct.pack('<d', 20.0) in content.plugin_data.content
 
 
 def test_curves_of_a_batch_in_numpy():
   logits = np.random.default_rng(0).normal(size=[20, 10]).astype(np.float32)
   labels = np.arange(20) % 10
   with tf.Graph().as_default(), tf.Session() as session:
-    summaries.add_curves(12, tf.constant(logits), tf.constant(labels))
+    summaries.add_curves(tf.constant(logits), tf.constant(labels))
     found = tf.Summary.FromString(session.run(tf.summary.merge_all())).value
   probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
   assert {value.tag: pytest.approx(value.simple_value, rel=1e-5)
           for value in found} == {
-              'conv1_12/cross_entropy': -np.log(
+              'batch/cross_entropy': -np.log(
                   probabilities[range(20), labels]).mean(),
-              'conv1_12/batch_precision_1': (
+              'batch/precision @ 1': (
                   logits.argmax(1) == labels).mean()}
-
-
-def test_the_objective_goes_by_the_number_of_removed_channels():
-  kernel = np.random.default_rng(0).normal(size=[5, 5, 3, 3])
-  (_, first), *points = summaries.compression(np.float32(kernel), [0, 2],
-                                              [0.0, 0.25, 0.5, 1.0], None)
-  assert first == 0
-  assert [(summary.value[0].tag, summary.value[0].simple_value, step)
-          for summary, step in points] == [
-              ('objective', 0.0, 0), ('objective', 0.25, 1),
-              ('objective', 0.5, 2), ('objective', 1.0, 3)]
 
 
 def test_removed_filters_are_dimmed_toward_white():

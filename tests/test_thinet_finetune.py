@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import thinet_compress
 import thinet_finetune
-from test_cifar10_train import assert_same
+from test_cifar10_train import assert_same, read_to
 
 
 @pytest.fixture
@@ -114,9 +114,7 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, slim):
             '--checkpoint_dir=' + slim, '--train_dir=%s' % folder,
             '--max_steps=40', '--checkpoint_frequency=10', '--log_frequency=10')
   process = conftest.start(*command(tmp_path / 'killed'))
-  for line in process.stdout:
-    if ': step 20,' in line:
-      break
+  read_to(process, ': step 20, loss')
   process.kill()
   process.communicate()
   for folder in ('killed', 'never'):

@@ -12,6 +12,7 @@ The steps:
 from thinet import algebra
 from thinet import checkpoint
 from thinet import moments
+from thinet import progress
 from thinet import tensorflow as tf
 
 import numpy as np
@@ -74,10 +75,10 @@ class Pair:
     """Runs fetches at a step; feeds: placeholder -> value."""
     return self.session.run(fetches, {self.step: step, **(feeds or {})})
 
-  def rows(self, fetches, steps):
+  def rows(self, fetches, steps, label):
     """The fetched matrices, each with the rows of all steps in order."""
     found = None
-    for number, step in enumerate(steps):
+    for number, step in enumerate(progress.shown(steps, label)):
       parts = self.run(fetches, step)
       if found is None:
         found = [np.empty((len(part) * len(steps),) + part.shape[1:],
@@ -119,7 +120,8 @@ def _refit(pair, layer, fetches, steps, rectified, solves=6):
     (details, inputs): what compress.json should say, and the Moments of the
     inputs, a one appended.
   """
-  fit, check = (pair.rows(fetches, part) for part in steps)
+  fit, check = (pair.rows(fetches, part, 'Outputs of ' + layer)
+                for part in steps)
   inputs = _moments_with_ones(np.array_split(fit[0], -(-len(fit[0]) // 4096)))
   kernel = pair.weights[layer + '/weights']
   weights, biases, details = algebra.refit(
@@ -245,7 +247,7 @@ def _convolutions_for_local3(pair, conv2_inputs, optimizer):
   for highest in RATES:
     pair.change(start)
     pair.session.run(at_rest)
-    for i in range(last):
+    for i in progress.shown(range(last), 'conv1 and conv2, rate %g' % highest):
       pair.run(descend, pair.step_to_fit(i), {number: i, rate: highest})
     best = min(best, (error(), pair.session.run(changing), highest),
                key=lambda found: found[0][0])

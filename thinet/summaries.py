@@ -1,17 +1,18 @@
-"""What TensorBoard shows of a sweep, besides the curves of each training.
+"""What TensorBoard shows: one run for each network.
 
   tensorboard --logdir runs
 
+TIME SERIES: top-1 and top-5 on the test images over the training, the losses,
+the learning rate, images, histograms; for a compression the filters of conv1,
+with the removed ones dimmed. CUSTOM SCALARS: what belongs in one chart. TEXT:
+the commands, and the channels of a compression in the order of removal.
 HPARAMS: a row for each evaluated network, with its settings, accuracy and cost.
-CUSTOM SCALARS: for each conv1 width, the curves of training from scratch and of
-all fine-tunings, one over the other. Each compression also shows the filters of
-conv1, with the removed ones dimmed, the objective, the scales and the command.
 """
 import hashlib
 import json
 import os
 import shlex
-import sys
+import time
 
 from thinet import checkpoint
 from thinet import files
@@ -21,15 +22,29 @@ import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
+from tensorboard.plugins.text import summary_v2 as text_summary
 
-HPARAMS = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned',
-           'seed']
-METRICS = {'Precision @ 1': 'top-1', 'Precision @ 5': 'top-5',
-           'multiply_adds': 'multiply-adds of an image',
-           'latency_ms': 'milliseconds of a batch',
-           'seconds': 'seconds to make it'}
-CURVES = {'cross_entropy': 'cross-entropy of a batch',
-          'batch_precision_1': 'precision @ 1 of a batch'}
+PRECISION = 'Precision @ %d'          # On the test images.
+CURVES = 'batch/cross_entropy', 'batch/precision @ 1'
+CHARTS = {'precision @ 1 on the test images and on batches':
+              [PRECISION % 1, CURVES[1]],
+          'cross-entropy and total loss of a batch':
+              [CURVES[0], 'losses_raw/total_loss']}
+
+# Columns of the HParams table, which sorts them by title and at first shows
+# five: title -> key in eval.json or the settings. It gives every number five
+# digits, as 16.000, so whole ones are text, with blanks in front for the order.
+COLUMNS = {
+    'conv1_channels': 'conv1_channels', 'criterion': 'criterion',
+    'fine_tuned': 'fine_tuned', 'reconstruction': 'reconstruction',
+    'seed': 'seed', 'steps': 'global_step', 'training precision': 'precision',
+    'training rate': 'learning_rate', 'training schedule': 'schedule'}
+# Those that are costs: title -> (key in eval.json, factor).
+COSTS = {'size in million parameters': ('parameters', 1e-6),
+         'time of a batch in ms': ('latency_ms', 1.0),
+         'time to make in minutes': ('seconds', 1 / 60),
+         'work in million multiply-adds': ('multiply_adds', 1e-6)}
+ROW = 'events.out.tfevents.hparams'   # File of the row, behind other events.
 ZOOM, DIMMED = 6, 0.2    # Pixels a weight; strength of a removed filter.
 
 
@@ -43,70 +58,105 @@ def write(folder, summaries):
     with tf.Graph().as_default():   # FileWriter asks for a graph of its own.
       writer = tf.summary.FileWriter(folder)
       for summary, step in summaries:
-        if not isinstance(summary, bytes):
-          summary = summary.SerializeToString()
         writer.add_summary(summary, step)
       writer.close()
   except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
 
 
-def scalars(values, step):
-  """Makes (summary, step) pairs from tag -> number."""
-  return [(tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)]),
-           step) for tag, value in values.items()]
+def text(tag, markdown):
+  """Makes a tf.Summary for the text tab."""
+  return tf.Summary.FromString(
+      text_summary.text_pb(tag, markdown).SerializeToString())
 
 
-def add_curves(conv1_channels, logits, labels):
-  """Adds the scalars of CURVES to the graph, under tags that name the width.
+def command(line):
+  """Shows a command line, a flag on each line, so that none is cut off.
 
   Args:
-    conv1_channels: width of the first layer.
+    line: text to paste into a shell: python, the script and its flags.
+
+  Returns:
+    tf.Summary, with a tag that names the script.
+  """
+  python, script, *flags = shlex.split(line)
+  lines = [shlex.join([python, script])] + [
+      '    ' + shlex.quote(flag) for flag in flags]
+  return text('command/' + os.path.splitext(script)[0],
+              '```\n%s\n```' % ' \\\n'.join(lines))
+
+
+def precision(top1, top5):
+  """Makes a tf.Summary of top-1 and top-5 on the test images, 0 to 1."""
+  return tf.Summary(value=[
+      tf.Summary.Value(tag=PRECISION % k, simple_value=share)
+      for k, share in ((1, top1), (5, top5))])
+
+
+def add_curves(logits, labels):
+  """Adds the scalars of CURVES to the graph.
+
+  Args:
     logits: float32 [n, 10].
     labels: int32 [n].
   """
   values = [tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
       labels=labels, logits=logits)), tf.reduce_mean(tf.cast(
           tf.nn.in_top_k(logits, labels, 1), tf.float32))]
-  for name, value in zip(CURVES, values):
-    tf.summary.scalar('conv1_%d/%s' % (conv1_channels, name), value)
+  for tag, value in zip(CURVES, values):
+    # Not tf.summary.scalar, which takes no blanks and no @.
+    tf.add_to_collection(tf.GraphKeys.SUMMARIES,
+                         tf.raw_ops.ScalarSummary(tags=tag, values=value))
 
 
-def layout(conv1_channels):
-  """The charts of a width; TensorBoard merges those of all runs."""
+def layout():
+  """The custom charts; TensorBoard merges those of all runs."""
   charts = [layout_pb2.Chart(title=title, multiline=(
-      layout_pb2.MultilineChartContent(
-          tag=['^conv1_%d/%s$' % (conv1_channels, name)])))
-            for name, title in CURVES.items()]
-  return custom_scalar.pb(layout_pb2.Layout(category=[layout_pb2.Category(
-      title='conv1 of %d channels' % conv1_channels, chart=charts)]))
+      layout_pb2.MultilineChartContent(tag=['^%s$' % tag for tag in tags])))
+            for title, tags in CHARTS.items()]
+  return custom_scalar.pb(layout_pb2.Layout(category=[
+      layout_pb2.Category(title='training', chart=charts)]))
 
 
-def row(folder, settings, result, metrics):
-  """The HParams row of a network and the table's heading.
+def write_row(folder, settings, result):
+  """Writes a network's row for HParams, in place of an earlier one.
 
   Args:
     folder: the network's folder.
     settings: dict, its checkpoint's settings.
     result: dict, the content of its eval.json.
-    metrics: name -> number, for names in METRICS.
 
-  Returns:
-    List of (summary, step) pairs; the step is the checkpoint's.
+  Raises:
+    FileError: the folder cannot be written to.
   """
-  values = {name: result[name] for name in HPARAMS if name in result}
-  values.setdefault('criterion', 'scratch')
-  values.setdefault('fine_tuned', False)
-  # The name does not depend on the folder's path: equal networks share it.
-  name = '%s-%s' % (os.path.basename(os.path.abspath(folder)), hashlib.sha256(
-      json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8])
+  known = {'criterion': 'scratch', 'fine_tuned': False, **settings, **result}
+  values = {title: known[name] for title, name in COLUMNS.items()
+            if name in known}
+  for title, value in values.items():
+    if isinstance(value, int) and not isinstance(value, bool):
+      values[title] = '%10d' % value
+  values.update({title: known[name] * factor
+                 for title, (name, factor) in COSTS.items() if name in known})
+  # Short, as the table cuts long names, and the same wherever the folder lies.
+  name = hashlib.sha256(json.dumps(
+      [os.path.basename(os.path.abspath(folder)), settings],
+      sort_keys=True).encode()).hexdigest()[:8]
   heading = hparams_summary.hparams_config_pb(
-      hparams=[hparams_summary.HParam(name) for name in HPARAMS],
-      metrics=[hparams_summary.Metric(tag, display_name=title)
-               for tag, title in METRICS.items()])
-  step = result['global_step']
-  return [(heading, step), (hparams_summary.hparams_pb(values, trial_id=name),
-                            step)] + scalars(metrics, step)
+      hparams=[hparams_summary.HParam(each) for each in [*COLUMNS, *COSTS]],
+      metrics=[hparams_summary.Metric(PRECISION % 1, display_name='top-1'),
+               hparams_summary.Metric(PRECISION % 5, display_name='top-5')])
+  row = hparams_summary.hparams_pb(values, trial_id=name)
+  part = os.path.join(folder, '.hparams.part')
+  try:
+    with tf.io.TFRecordWriter(part) as writer:
+      for event in [tf.Event(file_version='brain.Event:2')] + [
+          tf.Event(summary=tf.Summary.FromString(each.SerializeToString()))
+          for each in (heading, row)]:
+        event.wall_time = time.time()
+        writer.write(event.SerializeToString())
+    os.replace(part, os.path.join(folder, ROW))
+  except checkpoint.WRITE_ERRORS as error:
+    raise files.not_written(folder, error)
 
 
 def filters(kernel, kept):
@@ -133,29 +183,43 @@ def filters(kernel, kept):
   return np.round(tiles.reshape(-1, 8 * side, 3)).astype(np.uint8)
 
 
-def compression(kernel, kept, objective, scales):
-  """Shows a compression: its filters, command, scales and objective.
+def channels(kept, order, objective, scales):
+  """Lists a compression's channels, in the order of their removal.
 
   Args:
-    kernel: float32 [5, 5, 3, channels], the parent's conv1.
     kept: indices of the channels that stay.
+    order: [channels], the channel to remove first, then second, ...
     objective: float64 [channels + 1], by number of removed channels.
     scales: [kept], or None where the reconstruction has none.
 
   Returns:
-    List of (summary, step) pairs; the objective's step is the number of removed
-    channels.
+    Markdown, a table: number of removed channels, the channel that goes then,
+    or would go, the objective without it and those above, and whether it was
+    kept, with its scale.
   """
-  command = ' '.join(map(shlex.quote, [os.path.basename(sys.argv[0])] +
-                         sys.argv[1:]))
+  factors = dict(zip(kept, scales or []))
+  lines = ['removed | channel | objective | kept', '---:|---:|---:|---']
+  for number, channel in enumerate(order, 1):
+    lines.append('%d | %d | %.4g | %s' % (
+        number, channel, objective[number], '' if channel not in kept else
+        'yes, times %.3f' % factors[channel] if factors else 'yes'))
+  return '\n'.join(lines)
+
+
+def compression(line, kernel, kept, order, objective, scales):
+  """Shows a compression: its command, filters and channels.
+
+  Args:
+    line: its command line.
+    kernel: float32 [5, 5, 3, channels], the parent's conv1.
+    kept, order, objective, scales: as for channels.
+
+  Returns:
+    List of (summary, step) pairs.
+  """
   with tf.Graph().as_default(), tf.Session() as session:
-    parts = [tf.summary.image('conv1_filters',
-                              filters(kernel, kept)[np.newaxis]),
-             tf.summary.text('command', tf.constant('    ' + command))]
-    if scales is not None:
-      parts.append(tf.summary.histogram('scales', scales))
-    merged = session.run(tf.summary.merge(parts))
-  result = [(merged, 0)]
-  for removed, value in enumerate(objective):
-    result += scalars({'objective': value}, removed)
-  return result
+    image = session.run(tf.summary.image('conv1_filters',
+                                         filters(kernel, kept)[np.newaxis]))
+  return [(image, 0), (command(line), 0),
+          (text('removed channels', channels(list(kept), order, objective,
+                                             scales)), 0)]
