@@ -12,7 +12,9 @@ multiply-adds an image.
 The scripts share two more things: the common flags, and run, which turns an
 error that the user can put right into one sentence.
 """
+import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -62,10 +64,10 @@ WARMUP = 0.05                   # Share of steps in which a linear rate rises.
 # Errors that the user, or the system's owner, can put right.
 FAULTS = (UserError, files.FileError, OSError)
 
-# Requests to end: a closed terminal, Ctrl-C, kill, and what batch systems send
-# ahead of a limit.
-STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
-         signal.SIGUSR2, signal.SIGXCPU)
+# Requests to end: a closed terminal, Ctrl-C, Ctrl-\\, kill, and what batch
+# systems send ahead of a limit.
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM,
+         signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
 class Schedule(typing.NamedTuple):
@@ -485,6 +487,7 @@ def on_stop(handler):
 
 
 def _stop(number, frame):
+  on_stop(signal.SIG_IGN)   # Once is enough.
   raise Stopped(number)
 
 
@@ -494,8 +497,11 @@ def close_output():
 
 
 def command():
-  """This process's command line, to paste into a shell."""
-  return shlex.join(['python', os.path.basename(sys.argv[0])] + sys.argv[1:])
+  """This process's command line, to paste into a shell anywhere."""
+  line = shlex.join([sys.executable or 'python'] + sys.argv)
+  with contextlib.suppress(OSError):   # The folder may be gone.
+    line = 'cd %s && %s' % (shlex.quote(os.getcwd()), line)
+  return line
 
 
 def run(main):
@@ -509,6 +515,9 @@ def run(main):
     main: function of argv that returns an exit code.
   """
   program = os.path.basename(sys.argv[0])
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:   # Closed from the start.
+      setattr(sys, name, open(os.devnull, 'w'))
   sys.stdout.reconfigure(errors='backslashreplace')   # Folders have any name.
 
   def refuse(error, code):
@@ -516,9 +525,13 @@ def run(main):
     sys.exit(code)
 
   def parse(argv):
-    for argument in argv[1:]:   # TensorFlow takes no other names.
+    here = os.getcwd() if os.path.exists('.') else ''
+    for argument in argv[1:] + [here]:   # TensorFlow takes no other names.
       if any('\ud800' <= letter <= '\udfff' for letter in argument):
-        refuse('Argument %a is not UTF-8; rename what it names.' % argument, 2)
+        refuse('Name %a is not UTF-8; rename that file or folder.' % argument,
+               2)
+      if re.match('--?[a-z]+_dir=[a-z0-9]+://', argument):
+        refuse('%s is no local folder; name one.' % argument, 2)
     try:
       rest = FLAGS(argv)
     except tf.app.flags.Error as error:
@@ -560,4 +573,8 @@ def run(main):
     close_output()
     sys.exit(128 + signal.SIGPIPE)
   except FAULTS as error:
+    if isinstance(error, OSError) and error.filename is None:
+      error = 'Output cannot be written (%s); give it another place.' % (
+          error.strerror or error)
+      close_output()   # Or Python itself fails to write the rest at its end.
     refuse(error, 1)

@@ -367,8 +367,12 @@ def record_run(plan, seconds=None):
   """Writes run.json; at the end, adds the time and the seconds of this run."""
   path = os.path.join(FLAGS.train_dir, 'run.json')
   run = {'start': now(), 'seconds': 0}
+  if checkpoint.paths(FLAGS.train_dir):   # Then the file knows; or nobody does.
+    run = {}
   with contextlib.suppress(OSError, ValueError):
     run = files.read_json(path)
+  if not isinstance(run.get('seconds', 0), (int, float)):
+    del run['seconds']
   run.update(
       command=cifar10.command(), flags=given_flags(), settings=plan.settings,
       seed=FLAGS.seed, epochs=plan.epochs, last_step=plan.last_step,
@@ -379,7 +383,8 @@ def record_run(plan, seconds=None):
   if commit:
     run['git_commit'] = commit
   if seconds is not None:
-    run['seconds'] = round(run['seconds'] + seconds, 1)
+    if 'seconds' in run:
+      run['seconds'] = round(run['seconds'] + seconds, 1)
     run['end'] = now()
   files.write_json(path, run)
 
@@ -601,7 +606,13 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   """
   if not FLAGS.train_dir:
     raise UserError('--train_dir is missing; name a folder for the run.')
+  if FLAGS.checkpoint_dir and os.path.realpath(
+      FLAGS.train_dir) == os.path.realpath(FLAGS.checkpoint_dir):
+    raise UserError('--train_dir=%s is the folder of the network to start '
+                    'from; name another.' % FLAGS.train_dir)
   files.require_writable(FLAGS.train_dir)
+  if os.path.isdir(FLAGS.train_dir):
+    files.hold(FLAGS.train_dir).close()   # Before a download, and again after.
   plan = make_plan(schedule, conv1_channels, made)
   lock = files.hold(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)
@@ -640,10 +651,6 @@ def go_on():
   Returns, Raises: as train; CheckpointError, if there is no such checkpoint.
   """
   folder, width = FLAGS.checkpoint_dir, FLAGS.conv1_channels
-  if FLAGS.train_dir and os.path.realpath(FLAGS.train_dir) == os.path.realpath(
-      folder):
-    raise UserError('--train_dir=%s is the folder of the network to go on '
-                    'from; name another.' % FLAGS.train_dir)
   parent = checkpoint.read_newest(folder, cifar10.shapes_like)
   channels = parent.arrays['conv1/biases'].size
   if width not in (None, channels):

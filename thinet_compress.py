@@ -369,7 +369,8 @@ def settings_of(parent, sample):
   return {
       'conv1_channels': FLAGS.conv1_channels, 'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
-      'seed': FLAGS.seed, 'num_images': sample.num_images,
+      'seed': FLAGS.seed, 'batch_size': sample.batch_size,
+      'num_images': sample.num_images,
       'locations_per_image': sample.locations, 'data_digest': sample.digest,
       'random_streams': cifar10_input.RANDOM_STREAMS,
       'parent': parent.settings, 'parent_digest': parent.digest,
@@ -387,7 +388,7 @@ def finished(settings, report):
     return False
   checkpoint.require_same(FLAGS.output_dir, found.settings, settings)
   try:
-    if files.read_json(report)['checkpoint_digest'] != found.digest:
+    if files.read_json(report).get('checkpoint_digest') != found.digest:
       return False
   except (OSError, ValueError):   # Made again.
     return False

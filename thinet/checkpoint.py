@@ -32,7 +32,7 @@ class CheckpointError(files.FileError):
 
 
 class DamagedError(CheckpointError):
-  """A checkpoint whose files are incomplete, or not as they were written."""
+  """A checkpoint whose files or numbers are not as any program writes them."""
 
 
 class Checkpoint(typing.NamedTuple):
@@ -86,16 +86,18 @@ def _settings(arrays):
     if not isinstance(each, dict):
       raise ValueError('settings are %.40r, no dict' % (each,))
     for name, value in each.items():
-      if isinstance(value, dict):
+      if name == 'parent':
         left.append(value)
-      elif not isinstance(value, str) and not (
-          isinstance(value, (int, float)) and abs(value) < 2**53):
+      elif isinstance(value, str):
+        value.encode()   # Raises where it is half of a character.
+      elif not (isinstance(value, (int, float)) and abs(value) < 2**53):
         raise ValueError('setting %s is %.40r' % (name, value))
   return settings
 
 
 def _check(path, arrays, shapes_like):
-  """Raises CheckpointError unless the arrays are a whole, finite network."""
+  """Raises CheckpointError unless the arrays are a whole network, and
+  DamagedError unless they are finite."""
   for name, shape in shapes_like(arrays).items():
     for variable in (name, name + AVERAGE):
       if variable not in arrays:
@@ -103,7 +105,8 @@ def _check(path, arrays, shapes_like):
                               'this network, with its averages.' % (path,
                                                                     variable))
       found = arrays[variable]
-      if (list(found.shape), found.dtype) != (shape, np.float32):
+      if (list(found.shape), found.dtype) != (shape, np.float32) or (
+          not found.size):
         raise CheckpointError(
             'Checkpoint %s has %s of type %s and shape %s, expected float32 '
             'and %s; name a checkpoint of this network.' % (
@@ -114,8 +117,14 @@ def _check(path, arrays, shapes_like):
                           'checkpoint of this network.' % (path, step))
   name = not_finite(arrays)
   if name:
-    raise CheckpointError('Checkpoint %s holds weights that are not finite, in '
-                          '%s; train again.' % (path, name))
+    raise DamagedError('Checkpoint %s holds numbers that are not finite, in '
+                       '%s' % (path, name))
+
+
+def _unreadable(path, reason):
+  """Makes the error for a checkpoint that may be good."""
+  return CheckpointError('Checkpoint %s cannot be read (%s); mend that, or name '
+                         'another.' % (path, reason))
 
 
 def not_finite(arrays):
@@ -137,27 +146,33 @@ def read(path, shapes_like):
     Checkpoint.
 
   Raises:
-    DamagedError: a file is missing or damaged (every array has a checksum).
-    CheckpointError: a file cannot be opened, or it holds another network, or
-      weights that are not finite.
+    DamagedError: a file is missing or damaged (every array has a checksum), or
+      a number is not finite.
+    CheckpointError: a file cannot be opened, or it holds another network.
   """
-  folder, name = os.path.split(path)
   try:
     found = digest(path)
+  except FileNotFoundError as error:
+    raise DamagedError('Checkpoint %s is incomplete, %s is missing' % (
+        path, os.path.basename(error.filename)))
+  except OSError as error:
+    raise _unreadable(path, error.strerror)
+  folder, name = os.path.split(path)
+  try:
     with contextlib.chdir(folder or '.'):
       reader = tf.train.NewCheckpointReader(name)
       arrays = {key: np.asarray(reader.get_tensor(key))
                 for key in reader.get_variable_to_shape_map()}
-  except OSError as error:
-    if not isinstance(error, FileNotFoundError):
-      raise CheckpointError('Checkpoint %s cannot be read (%s); mend that, or '
-                            'name another.' % (path, error.strerror))
-    raise DamagedError('Checkpoint %s is incomplete, %s is missing' % (
-        path, os.path.basename(error.filename)))
-  except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError,
-          MemoryError) as error:
-    raise DamagedError('Checkpoint %s is damaged (%s)' % (
-        path, str(error).split('\n')[0]))
+  except (OSError, MemoryError) as error:
+    raise _unreadable(path, str(error) or 'Cannot allocate memory')
+  except (tf.errors.OpError, ValueError, RuntimeError, TypeError,
+          LookupError) as error:
+    reason = str(error).split('\n')[0]
+    # Short of memory or descriptors, TensorFlow says so, or nothing.
+    if re.search('^$|Bad address|Cannot allocate|Too many open|bad_alloc',
+                 reason):
+      raise _unreadable(path, reason or 'Cannot allocate memory')
+    raise DamagedError('Checkpoint %s is damaged (%s)' % (path, reason))
   try:
     settings = _settings(arrays)
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -276,10 +291,11 @@ def restore(session, checkpoint):
     name = var.op.name
     value = (np.asarray(json.dumps(checkpoint.settings)) if name == SETTINGS
              else checkpoint.arrays.get(name))
-    if value is None or value.shape != tuple(var.shape.as_list()):
-      raise CheckpointError('Checkpoint %s lacks %s, or has another shape of '
-                            'it; name another folder.' % (checkpoint.path,
-                                                          name))
+    if value is None or value.shape != tuple(var.shape.as_list()) or (
+        name != SETTINGS and value.dtype != var.dtype.as_numpy_dtype):
+      raise CheckpointError('Checkpoint %s lacks %s, or has another shape or '
+                            'type of it; name another folder.' % (
+                                checkpoint.path, name))
     values[var] = value
   assign(session, values)
 
