@@ -36,6 +36,9 @@ BLOCK_BYTES = 1000 * RECORD_BYTES   # Verified at a time.
 FOLDER = 'cifar-10-batches-bin'
 TRAIN_FILES = ['data_batch_%d.bin' % i for i in range(1, 6)]
 TEST_FILES = ['test_batch.bin']
+NAMES_FILE = 'batches.meta.txt'   # The names of the classes, a line each.
+CLASS_NAMES = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog',
+               'horse', 'ship', 'truck']
 
 DATA_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'
 ARCHIVE_BYTES = 170052171
@@ -107,6 +110,35 @@ def data_files(data_dir, eval_data):
   return [os.path.join(data_dir, name) for name in names]
 
 
+def class_names(data_dir):
+  """The names of the classes: the data set's, or without its list CIFAR-10's.
+
+  Args:
+    data_dir: folder of the data files; it need not be there.
+
+  Returns:
+    List of NUM_CLASSES strings; numbers if neither list has as many.
+
+  Raises:
+    UserError: the list cannot be read, or has not a name for each class.
+  """
+  path = os.path.join(data_dir, NAMES_FILE)
+  if not os.path.lexists(path):
+    return (CLASS_NAMES if len(CLASS_NAMES) == NUM_CLASSES else
+            [str(number) for number in range(NUM_CLASSES)])
+  try:
+    names = files.read_bytes(path).decode().splitlines()
+  except (OSError, ValueError) as error:
+    raise UserError('Names of the classes in %s cannot be read (%s); mend it, '
+                    'or remove it for the usual names.' % (path, error))
+  names = [name.strip() for name in names if name.strip()]
+  if len(names) != NUM_CLASSES:
+    raise UserError('%s has %d names of classes, expected %d; mend it, or '
+                    'remove it for the usual names.' % (path, len(names),
+                                                        NUM_CLASSES))
+  return names
+
+
 def verify(paths):
   """Reads the files once and checks every record.
 
@@ -157,8 +189,8 @@ def download(data_dir, url):
   """Makes sure that the data folder is there.
 
   Does nothing if it exists. Otherwise downloads the archive into a temporary
-  folder beside it and checks it; then the six data files appear together, by
-  one rename.
+  folder beside it and checks it; then the data files appear together, by one
+  rename.
 
   Args:
     data_dir: as for data_folder; made if need be.
@@ -232,23 +264,25 @@ def _check_archive(url, path, remedy):
 
 
 def _extract(archive, folder):
-  """Writes the six expected members, and nothing else, to a new folder."""
+  """Writes the six data files and the classes' names to a new folder."""
   os.mkdir(folder)
-  wanted = {FOLDER + '/' + name: name for name in TRAIN_FILES + TEST_FILES}
+  wanted = {FOLDER + '/' + name: name
+            for name in TRAIN_FILES + TEST_FILES + [NAMES_FILE]}
   with tarfile.open(archive, 'r|gz') as members:
     for member in members:
       if member.name not in wanted or not member.isreg():
         continue
-      if member.size != ARCHIVE_MEMBER_BYTES:
+      name = wanted.pop(member.name)
+      if member.size != ARCHIVE_MEMBER_BYTES and name != NAMES_FILE:
         raise UserError('Archive member %s claims %d bytes, expected %d; name '
                         'a mirror with --data_url.' % (
                             member.name, member.size, ARCHIVE_MEMBER_BYTES))
-      name = wanted.pop(member.name)
       with open(os.path.join(folder, name), 'wb') as target:
         shutil.copyfileobj(members.extractfile(member), target)
         target.flush()
         os.fsync(target.fileno())
   files.sync(folder)
+  wanted.pop(FOLDER + '/' + NAMES_FILE, None)   # The names are known without.
   if wanted:
     raise UserError('The archive lacks %s; name a mirror with --data_url.' %
                     ', '.join(sorted(wanted)))

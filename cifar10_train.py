@@ -45,6 +45,8 @@ FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
               'conv1_channels', 'seed'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['checkpoint_dir'].help = ('Folder of a network to go on from, in a new '
+                                '--train_dir.')
 FLAGS['conv1_channels'].help = ('Width of the first layer; by default %d.' %
                                 cifar10.CONV1_CHANNELS)
 tf.app.flags.DEFINE_string('train_dir', None,

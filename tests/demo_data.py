@@ -57,7 +57,7 @@ def draw(label, generator):
 
 
 def write(folder, images_per_file=1000, seed=0):
-  """Writes the six files, with the classes in turn; they appear together.
+  """Writes the data files, with the classes in turn; they appear together.
 
   Args:
     folder: folder in which cifar-10-batches-bin is made.
@@ -76,6 +76,8 @@ def write(folder, images_per_file=1000, seed=0):
       records = [bytes([i % 10]) + draw(i % 10, generator).tobytes()
                  for i in range(images_per_file)]
       files.write(os.path.join(part, name), b''.join(records))
+    files.write(os.path.join(part, 'batches.meta.txt'),
+                ''.join(name + '\n' for name in NAMES).encode())
     try:
       os.rename(part, os.path.join(folder, FOLDER))
     except OSError:

@@ -232,6 +232,43 @@ def test_what_cannot_be_opened_is_not_called_damaged(tmp_path):
   assert not os.path.exists(tmp_path / 'damaged')
 
 
+def test_a_path_names_a_checkpoint_or_a_folder(tmp_path, monkeypatch):
+  for step in (1, 2):
+    checkpoint.save(str(tmp_path / 'x'), network(5), {'step': step}, step, 3)
+  def named(name):
+    return checkpoint.read_named(name, cifar10.shapes_like).settings['step']
+  assert named(str(tmp_path / 'x')) == 2
+  assert named(str(tmp_path / 'x' / 'model.ckpt-1')) == 1
+  monkeypatch.chdir(tmp_path / 'x')
+  assert named('model.ckpt-1.data-00000-of-00001') == 1
+  os.mkdir('model.ckpt-1')   # The folder comes first.
+  with pytest.raises(CheckpointError, match='holds no finished checkpoint, '
+                                            'model.ckpt-STEP'):
+    named('model.ckpt-1')
+  with pytest.raises(CheckpointError, match='checkpoint model.ckpt-3 does not'):
+    named('model.ckpt-3')
+  for part in checkpoint.PARTS:
+    os.rename('model.ckpt-1' + part, 'model.ckpt?' + part)
+  with pytest.raises(CheckpointError, match='pattern; rename'):
+    named('model.ckpt?')   # TensorFlow would not find it.
+  os.unlink('model.ckpt-2.index')
+  with pytest.raises(CheckpointError, match='index is missing; name another.'):
+    named('model.ckpt-2')
+
+
+def test_averages_are_asked_for_or_checked_where_they_are(tmp_path):
+  arrays = network(5)
+  drop_average(arrays)
+  path = checkpoint.save(str(tmp_path), arrays, {})
+  with pytest.raises(CheckpointError, match='lacks conv2/weights/Exp'):
+    checkpoint.read(path, cifar10.shapes_like)
+  assert checkpoint.read(path, cifar10.shapes_like, averaged=False)
+  arrays['conv1/biases' + checkpoint.AVERAGE] = np.zeros(4, np.float32)
+  path = checkpoint.save(str(tmp_path), arrays, {})
+  with pytest.raises(CheckpointError, match='expected float32'):
+    checkpoint.read(path, cifar10.shapes_like, averaged=False)
+
+
 def test_averages_go_by_the_names_of_their_weights():
   arrays = network(5)
   found = checkpoint.averages(arrays)

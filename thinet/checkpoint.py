@@ -95,11 +95,12 @@ def _settings(arrays):
   return settings
 
 
-def _check(path, arrays, shapes_like):
+def _check(path, arrays, shapes_like, averaged):
   """Raises CheckpointError unless the arrays are a whole network, and
   DamagedError unless they are finite."""
   for name, shape in shapes_like(arrays).items():
-    for variable in (name, name + AVERAGE):
+    average = name + AVERAGE
+    for variable in [name] + [average] * (averaged or average in arrays):
       if variable not in arrays:
         raise CheckpointError('Checkpoint %s lacks %s; name a checkpoint of '
                               'this network, with its averages.' % (path,
@@ -134,13 +135,14 @@ def not_finite(arrays):
               None)
 
 
-def read(path, shapes_like):
+def read(path, shapes_like, averaged=True):
   """Reads and checks every array of a checkpoint.
 
   Args:
     path: prefix of the checkpoint, as from paths.
     shapes_like: function of the arrays that returns name -> list, the shapes of
       all weights of a network with the arrays' widths.
+    averaged: whether each weight must have its average, too.
 
   Returns:
     Checkpoint.
@@ -178,14 +180,18 @@ def read(path, shapes_like):
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
     raise CheckpointError('Checkpoint %s has settings that cannot be read '
                           '(%s); name another.' % (path, error))
-  _check(path, arrays, shapes_like)
+  _check(path, arrays, shapes_like, averaged)
   return Checkpoint(path, arrays, settings, found)
 
 
-def read_newest(folder, shapes_like):
+def read_newest(folder, shapes_like, averaged=True):
   """Reads the newest checkpoint of a folder that is not damaged.
 
   Says on standard error which ones are.
+
+  Args:
+    folder: the folder.
+    shapes_like, averaged: as for read.
 
   Returns:
     Checkpoint.
@@ -196,7 +202,7 @@ def read_newest(folder, shapes_like):
   error = None
   for path in paths(folder):
     try:
-      found = read(path, shapes_like)
+      found = read(path, shapes_like, averaged)
     except DamagedError as damage:
       error = error or damage
       continue
@@ -206,8 +212,52 @@ def read_newest(folder, shapes_like):
   if error:
     raise CheckpointError('%s; make it again with: %s' % (
         error, maker(folder) or 'the command that made it.'))
-  raise CheckpointError('Folder %s holds no finished checkpoint; train a '
-                        'network into it first, or name another.' % folder)
+  raise CheckpointError('Folder %s holds no finished checkpoint, '
+                        'model.ckpt-STEP; train a network into it first, or '
+                        'name another.' % folder)
+
+
+def prefix(name):
+  """The prefix of the checkpoint that a path names; None if it names none.
+
+  Args:
+    name: the prefix, as runs/x/model.ckpt-3000, or one of the two files. A
+      folder of the same name comes first.
+  """
+  path = name
+  for part in PARTS:
+    path = path.removesuffix(part)
+  there = any(os.path.lexists(path + part) for part in PARTS)
+  return path if there and not os.path.isdir(name) else None
+
+
+def read_named(name, shapes_like, averaged=True):
+  """Reads the checkpoint that a path names, or the newest of a folder.
+
+  Args:
+    name: the folder, or as for prefix.
+    shapes_like, averaged: as for read.
+
+  Returns:
+    Checkpoint.
+
+  Raises:
+    CheckpointError: there is none, or it cannot be used.
+  """
+  path = prefix(name)
+  if not path:
+    if not os.path.lexists(name):
+      raise CheckpointError('Folder or checkpoint %s does not exist; train a '
+                            'network first, or name another.' % name)
+    return read_newest(name, shapes_like, averaged)
+  if set('*?[]\\') & set(os.path.basename(path)):
+    raise CheckpointError('Checkpoint %s has one of *?[]\\ in its name, which '
+                          'TensorFlow takes for a pattern; rename its files.' %
+                          path)
+  try:
+    return read(path, shapes_like, averaged)
+  except DamagedError as damage:
+    raise CheckpointError('%s; name another.' % damage)
 
 
 def maker(folder):

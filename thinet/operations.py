@@ -88,10 +88,12 @@ def _normalization_and_gradient(x):
   offsets = np.subtract.outer(np.arange(channels), np.arange(channels))
   band = (np.abs(offsets) <= LRN_RADIUS).astype(x.dtype.as_numpy_dtype)
   flat = tf.reshape(x, [-1, channels])
-  norm = tf.nn.bias_add(tf.matmul(tf.square(flat), LRN_ALPHA * band),
+  norm = tf.nn.bias_add(tf.matmul(flat * flat, LRN_ALPHA * band),
                         tf.fill([channels], tf.constant(LRN_BIAS, x.dtype)))
   root = tf.rsqrt(norm)
-  scale = root * tf.sqrt(root)
+  # An exported network can be converted to integers, which have no sqrt.
+  scale = root * (tf.sqrt(root) if x.shape.is_fully_defined() else
+                  root * tf.rsqrt(root))
 
   def gradient(dy):
     direct = tf.reshape(dy, [-1, channels]) * scale
