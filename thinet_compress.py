@@ -308,17 +308,8 @@ def parent_network():
   return Parent(*found, checkpoint.averages(found.arrays))
 
 
-def planned_sample():
-  """Makes the Sample from the flags and the data.
-
-  Raises:
-    UserError: the data cannot be read, or there are too few images for
-      `network`.
-  """
-  cifar10.maybe_download_and_extract()
-  examples, digest = cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
-  num_images = min(FLAGS.num_images, examples)
+def check_sample(num_images):
+  """Raises UserError if there are too few images for what the flags ask."""
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
     raise UserError('--num_images=%d is too few for --reconstruction=network; '
                     'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
@@ -328,7 +319,22 @@ def planned_sample():
                     '--locations_per_image=%d leave no sample of a batch to '
                     'check on; give more.' % (FLAGS.batch_size, num_images,
                                               FLAGS.locations_per_image))
-  return Sample(num_images, locations, FLAGS.batch_size, FLAGS.seed, digest)
+
+
+def planned_sample():
+  """Makes the Sample from the flags and the data.
+
+  Raises:
+    UserError: the data cannot be read, or there are too few images.
+  """
+  check_sample(FLAGS.num_images)   # Before a download.
+  cifar10.maybe_download_and_extract()
+  examples, digest = cifar10_input.verify(
+      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  num_images = min(FLAGS.num_images, examples)
+  check_sample(num_images)
+  return Sample(num_images, FLAGS.locations_per_image or
+                cifar10.CONV2_POSITIONS, FLAGS.batch_size, FLAGS.seed, digest)
 
 
 def warn_of_degenerate(path, fit, kernel):
@@ -414,7 +420,11 @@ def compress():
 
   dead, dependent = warn_of_degenerate(parent.path, fit,
                                        parent.averages['conv2/weights'])
-  order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
+  try:
+    order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
+  except ValueError as error:   # The products of huge weights are infinite.
+    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
+        parent.path, error))
   kept = np.sort(order[width - keep:])
   clock.append(time.perf_counter())
 

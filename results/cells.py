@@ -15,6 +15,7 @@ this sweep would make it. About 0.1 s, and a second for each gigabyte of
 checkpoints.
 """
 import functools
+import importlib.util
 import math
 import os
 import re
@@ -404,6 +405,13 @@ def main(arguments):
   except KeyError as error:
     print('cells.py: %s is not set; run ./run_experiments.sh, which asks this '
           'itself.' % error, file=sys.stderr)
+    return 2
+  lacks = [name for name in ('numpy', 'six', 'tensorflow')
+           if not importlib.util.find_spec(name)]
+  if lacks:
+    print('run_experiments.sh: PYTHON=%s lacks %s; run: %s -m pip install -r '
+          'requirements.txt' % (sys.executable, lacks[0], sys.executable),
+          file=sys.stderr)
     return 2
   cell = arguments and Cell(arguments[0], int(arguments[1]), int(arguments[2]))
   try:

@@ -89,7 +89,7 @@ def write(folder, images_per_file=1000, seed=0):
 
 
 def main(arguments):
-  if len(arguments) != 1:
+  if len(arguments) != 1 or arguments[0].startswith('-'):
     sys.exit('usage: python tests/demo_data.py FOLDER')
   folder, = arguments
   for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
