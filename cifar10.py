@@ -42,6 +42,8 @@ tf.app.flags.DEFINE_string('checkpoint_dir', None,
                            'Required. Folder whose newest checkpoint is read.')
 tf.app.flags.DEFINE_integer('conv1_channels', None, 'See each script.',
                             lower_bound=1, upper_bound=4096)
+tf.app.flags.DEFINE_boolean('evaluate', False, 'At the end, rate the network '
+                            'on the test images, as cifar10_eval.py does.')
 tf.app.flags.DEFINE_integer('seed', 0, 'Seed of all random numbers.',
                             lower_bound=0, upper_bound=2**31 - 1)
 
@@ -486,7 +488,8 @@ def on_stop(handler):
       signal.signal(number, handler)
 
 
-def _stop(number, frame):
+def raise_stopped(number, frame):
+  """Handler for on_stop that ends the script."""
   on_stop(signal.SIG_IGN)   # Once is enough.
   raise Stopped(number)
 
@@ -555,7 +558,7 @@ def run(main):
   def guarded(argv):
     before = {number: signal.getsignal(number) for number in STOPS}
     try:
-      on_stop(_stop)
+      on_stop(raise_stopped)
       cifar10_input.check_constants()
       code = main(argv)
       sys.stdout.flush()

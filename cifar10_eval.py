@@ -233,12 +233,22 @@ def checked_data():
       cifar10_input.data_files(cifar10.data_folder(), FLAGS.eval_data))
 
 
-def rate(found):
-  """Evaluates a checkpoint on the data as they are now, and reports."""
+def rate(found, named=False):
+  """Evaluates a checkpoint on the data as they are now, and reports.
+
+  Args:
+    found: checkpoint.Checkpoint.
+    named: as for report.
+  """
   examples, data_digest = checked_data()
   report(found, data_digest, eval_once(found.arrays, examples, FLAGS.eval_data,
-                                       FLAGS.weights),
-         bool(checkpoint.prefix(FLAGS.checkpoint_dir)))
+                                       FLAGS.weights), named)
+
+
+def rate_made(folder):
+  """Evaluates the network of a folder if --evaluate asks for it."""
+  if FLAGS.evaluate:
+    rate(checkpoint.read_newest(folder, cifar10.shapes_like))
 
 
 def ended(folder, step):
@@ -518,7 +528,7 @@ def evaluate():
     print(title(found))
     describe_export(FLAGS.export_dir, signatures, names)
   else:
-    rate(found)
+    rate(found, bool(checkpoint.prefix(FLAGS.checkpoint_dir)))
   return 0
 
 

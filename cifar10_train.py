@@ -29,6 +29,7 @@ import time
 import typing
 
 import cifar10
+import cifar10_eval
 import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
@@ -43,7 +44,7 @@ EVAL_EPOCHS = 4   # So the test images take about 3 % of a training's time.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
-              'conv1_channels', 'seed'):
+              'conv1_channels', 'evaluate', 'seed'):
   tf.app.flags.declare_key_flag(_name)
 FLAGS['checkpoint_dir'].help = ('Folder of a network to go on from, in a new '
                                 '--train_dir.')
@@ -622,6 +623,7 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
                                               plan.last_step))
     require_record(plan)
+    cifar10_eval.rate_made(FLAGS.train_dir)
     return 0
   if not found and initial:
     step = int(initial.get('global_step', 0))
@@ -638,12 +640,14 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     model = build_model(plan, stream, matrices)
     record_run(plan)
     stopped_by = make_steps(plan, model, found, step, initial)
+  cifar10.on_stop(cifar10.raise_stopped)
   record_run(plan, time.perf_counter() - start)
   lock.close()
   if stopped_by:
     print('Stopped by %s and saved; the same command continues.' %
           signal.Signals(stopped_by).name)
     return 128 + stopped_by
+  cifar10_eval.rate_made(FLAGS.train_dir)
   return 0
 
 

@@ -15,6 +15,7 @@ import time
 import typing
 
 import cifar10
+import cifar10_eval
 import cifar10_input
 from cifar10_input import UserError
 from thinet import algebra
@@ -31,7 +32,7 @@ import numpy as np
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
-              'conv1_channels', 'seed'):
+              'conv1_channels', 'evaluate', 'seed'):
   tf.app.flags.declare_key_flag(_name)
 FLAGS['conv1_channels'].help = 'Required. Channels of the first layer to keep.'
 tf.app.flags.DEFINE_string('output_dir', None,
@@ -413,6 +414,7 @@ def compress():
   lock = files.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
   if finished(settings, report):
+    cifar10_eval.rate_made(FLAGS.output_dir)
     return 0
 
   fit, check = sampled_moments(parent.averages, sample)
@@ -456,6 +458,7 @@ def compress():
       FLAGS.output_dir, keep, width, result['relative_error_before'],
       result['relative_error_after']))
   lock.close()
+  cifar10_eval.rate_made(FLAGS.output_dir)
   return 0
 
 

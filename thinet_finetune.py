@@ -17,7 +17,7 @@ from thinet import tensorflow as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
-              'train_dir', 'epochs', 'max_steps', 'learning_rate',
+              'evaluate', 'train_dir', 'epochs', 'max_steps', 'learning_rate',
               'log_frequency', 'histogram_frequency', 'eval_frequency',
               'checkpoint_frequency', 'keep_checkpoints', 'precision'):
   tf.app.flags.declare_key_flag(_name)

@@ -404,6 +404,33 @@ def test_an_export_goes_where_tensorflow_can_load_it(tmp_path, flags, data_dir,
   assert not os.listdir(tmp_path)
 
 
+def test_a_network_is_rated_where_it_is_made(tmp_path, data_dir):
+  """Each program's --evaluate writes what cifar10_eval.py writes after it; also
+  for a network that is finished already."""
+  data = '--data_dir=' + data_dir
+  parent, slim, tuned = (str(tmp_path / name) for name in 'abc')
+  for folder, *command in [
+      (parent, 'cifar10_train.py', '--train_dir=' + parent, '--max_steps=2',
+       '--batch_size=50', '--conv1_channels=6'),
+      (slim, 'thinet_compress.py', '--checkpoint_dir=' + parent,
+       '--output_dir=' + slim, '--conv1_channels=3', '--num_images=100'),
+      (tuned, 'thinet_finetune.py', '--checkpoint_dir=' + slim,
+       '--train_dir=' + tuned, '--max_steps=2', '--batch_size=50')]:
+    path = os.path.join(folder, 'eval.json')
+    results = []
+    for program in [command + [data, '--evaluate'],
+                    command + [data, '--evaluate'],
+                    ['cifar10_eval.py', data, '--checkpoint_dir=' + folder,
+                     '--batch_size=50' if '--batch_size=50' in command else
+                     '--batch_size=128']]:
+      code, output, errors = conftest.run(*program)
+      assert code == 0 and 'precision @ 1 = ' in output, errors
+      results.append(files.read_json(path))
+      del results[-1]['latency_ms']
+      os.unlink(path)
+    assert results[0] == results[1] == results[2]
+
+
 def test_the_checkpoint_is_looked_for_before_the_data(tmp_path, flags):
   flags(data_dir=str(tmp_path / 'data'), checkpoint_dir=str(tmp_path / 'none'))
   with pytest.raises(checkpoint.CheckpointError, match='none does not exist'):

@@ -13,10 +13,11 @@ FLOORS = [
     ['thinet.checkpoint', 'thinet.moments', 'thinet.operations',
      'thinet.precondition', 'cifar10_input'],
     ['thinet.refit', 'thinet.summaries', 'cifar10'],
-    ['cifar10_train', 'cifar10_eval', 'thinet_compress'],
+    ['cifar10_eval'],
+    ['cifar10_train', 'thinet_compress'],
     ['thinet_finetune'],
 ]
-SCRIPTS = FLOORS[3] + FLOORS[4]
+SCRIPTS = FLOORS[3] + FLOORS[4] + FLOORS[5]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
