@@ -32,10 +32,10 @@ sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 import cifar10
 import cifar10_eval
 from thinet import checkpoint
+from thinet import tensorflow as tf
 import timing
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = cifar10.FLAGS
 tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
