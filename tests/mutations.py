@@ -177,9 +177,24 @@ MUTATIONS = {
             ("'batch_size', 128", "'batch_size', 100"),
         ],
         'test_cifar10.py::test_parameters_and_multiply_adds': [
-            ("'conv1': 24 * 24", "'conv1': 32 * 32"),
-            ("'conv2': 12 * 12", "'conv2': 24 * 24"),
-            ("('local3', [2304, 384])", "('local3', [2304, 192])"),
+            ("'conv1': IMAGE_SIZE**2,", "'conv1': 32 * 32,"),
+            ("'conv2': CONV2_POSITIONS}", "'conv2': 24 * 24}"),
+            ('(IMAGE_SIZE // 4)**2 * 64, 384]', '2304, 192]'),
+        ],
+        'test_cifar10.py::test_other_constants_work_in_every_script': [
+            ("'conv1': IMAGE_SIZE**2,", "'conv1': 24 * 24,"),
+            ('(IMAGE_SIZE // 2)**2', '12 * 12'),
+            ('(IMAGE_SIZE // 4)**2 * 64, 384]', '2304, 384]'),
+        ],
+        'test_cifar10.py::test_constants_that_cannot_work_are_refused': [
+            ('      cifar10_input.check_constants()\n', ''),
+        ],
+        'test_tensorflow.py::test_other_forms_of_help': [
+            ('      sys.exit(0)\n', '      raise\n'),
+        ],
+        'test_tensorflow.py::test_help_without_a_reader': [
+            ('  except BrokenPipeError:\n    close_output()\n'
+             '    sys.exit(128 + signal.SIGPIPE)\n', ''),
         ],
         'test_cifar10.py::test_initial_weights_and_their_decay_are_the_'
         'tutorials': [
@@ -433,6 +448,44 @@ MUTATIONS = {
             ("'checkpoint_digest': found.digest", "'checkpoint_digest': ''"),
             ('examples, data_digest = cifar10_input.verify(',
              'examples, data_digest = len, cifar10_input.verify('),
+        ],
+    },
+    'thinet/__init__.py': {
+        'test_tensorflow.py::test_other_versions_of_python_are_refused': [
+            ('(3, 11) <=', '(3, 10) <='),
+            ('<= (3, 13)', '<= (3, 14)'),
+            ('<= (3, 13)', '<= (3, 12)'),
+        ],
+    },
+    'thinet/tensorflow.py': {
+        'test_tensorflow.py::test_start_up_messages_are_shown_if_asked_for': [
+            ("in ('0', '1')", "in ('0',)"),
+            ("in ('0', '1')", "in ('0', '1', '2')"),
+            ('    os.dup2(kept, 2)\n', ''),
+        ],
+        'test_tensorflow.py::test_they_are_shown_if_the_import_fails': [
+            ('    os.write(kept, heard.read())\n', ''),
+        ],
+        'test_tensorflow.py::test_a_crash_in_the_import_says_where': [
+            ('    faulthandler.enable(kept)\n', '    pass\n'),
+        ],
+        'test_tensorflow.py::test_whoever_imports_tensorflow_gets_it_in_one_'
+        'state': [
+            ('  sys.meta_path.insert(0, _Finder)\n', '  pass\n'),
+            ('if _NAME in sys.modules:', 'if False:'),
+        ],
+        'test_tensorflow.py::test_keras_waits_and_settings_come_before_the_'
+        'import': [
+            ("    sys.modules['keras'] = None\n", '    pass\n'),
+            ("setdefault('TF_ENABLE_ONEDNN_OPTS', '1')",
+             "update(TF_ENABLE_ONEDNN_OPTS='1')"),
+        ],
+        'test_tensorflow.py::test_without_a_temporary_file_the_messages_are_'
+        'shown': [
+            ('except OSError:', 'except ValueError:'),
+        ],
+        'test_tensorflow.py::test_help_and_wrong_flags_need_no_tensorflow': [
+            ('from absl import app   # With tf.app.flags.\n', ''),
         ],
     },
     'thinet/algebra.py': {
