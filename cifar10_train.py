@@ -39,7 +39,7 @@ from thinet import summaries
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-EVAL_EPOCHS = 4   # So the test images take about 3 % of a training's time.
+EVAL_EPOCHS = 4   # So the test images take 2 % of a training's time.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
