@@ -74,15 +74,19 @@ def command(line):
   """Shows a command line, a flag on each line, so that none is cut off.
 
   Args:
-    line: text to paste into a shell: python, the script and its flags.
+    line: text to paste into a shell: `cd FOLDER &&`, or nothing; then python,
+      the script and its flags.
 
   Returns:
     tf.Summary, with a tag that names the script.
   """
-  python, script, *flags = shlex.split(line)
-  lines = [shlex.join([python, script])] + [
-      '    ' + shlex.quote(flag) for flag in flags]
-  return text('command/' + os.path.splitext(script)[0],
+  words, lines = shlex.split(line), []
+  if words[0] == 'cd':
+    lines, words = [shlex.join(words[:2]) + ' &&'], words[3:]
+  python, script, *flags = words
+  lines += [shlex.join([python, script])] + ['    ' + shlex.quote(flag)
+                                             for flag in flags]
+  return text('command/' + os.path.splitext(os.path.basename(script))[0],
               '```\n%s\n```' % ' \\\n'.join(lines))
 
 
