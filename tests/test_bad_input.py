@@ -86,7 +86,7 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('train', '--data_dir=/dev/null', '/dev/null'),
     ('train', '--data_dir=/proc/new', '/proc/new'),
     ('train', '--unknown=1', "Unknown command line flag 'unknown'"),
-    ('train', '--checkpoint_dir=x', '--checkpoint_dir is not for this script'),
+    ('train', '--checkpoint_dir=/none', '/none does not exist'),
     ('train', 'stray', 'Unexpected argument stray'),
     ('eval', '--checkpoint_dir=', '--checkpoint_dir is missing'),
     ('eval', '--checkpoint_dir=/none', '/none does not exist'),
