@@ -27,6 +27,9 @@ from absl.testing import flagsaver
 from tensorboard.backend.event_processing import event_accumulator
 
 FLAGS = cifar10.FLAGS
+EVERY_ROW = {   # A request for all rows of HParams.
+    'experimentName': '', 'startIndex': 0, 'sliceSize': 100, 'colParams': [],
+    'allowedStatuses': ['STATUS_UNKNOWN', 'STATUS_SUCCESS', 'STATUS_RUNNING']}
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +77,9 @@ def ask(sweep):
   try:
     while process.poll() is None:   # Until it serves, and has read all runs.
       try:
-        if len(answer('runs')) >= 3:
+        # The row is in the last file of a run.
+        if len(answer('plugin/hparams/session_groups', EVERY_ROW)[
+            'sessionGroups']) == 3:
           break
       except (urllib.error.URLError, ConnectionError):
         pass
@@ -98,10 +103,8 @@ def test_hparams_have_a_row_for_each_network(ask, sweep):
   columns = [{kind: info['name'], 'includeInResult': True}
              for kind in ('hparam', 'metric')
              for info in experiment[kind + 'Infos']]
-  groups = ask('plugin/hparams/session_groups', post={
-      'experimentName': '', 'startIndex': 0, 'sliceSize': 100,
-      'allowedStatuses': ['STATUS_UNKNOWN', 'STATUS_SUCCESS', 'STATUS_RUNNING'],
-      'colParams': columns})['sessionGroups']
+  groups = ask('plugin/hparams/session_groups', post=dict(
+      EVERY_ROW, colParams=columns))['sessionGroups']
   rows = {group['sessions'][0]['name']: (group['hparams'], {
       value['name']['tag']: value['value'] for value in group['metricValues']})
           for group in groups}

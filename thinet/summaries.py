@@ -48,15 +48,21 @@ ROW = 'events.out.tfevents.hparams'   # File of the row, behind other events.
 ZOOM, DIMMED = 6, 0.2    # Pixels a weight; strength of a removed filter.
 
 
-def write(folder, summaries):
+def write(folder, summaries, program):
   """Writes (summary, step) pairs into a new event file of a folder.
+
+  Args:
+    folder: the network's folder.
+    summaries: list of pairs.
+    program: last part of the file's name, which otherwise is that of all files
+      begun in the same second.
 
   Raises:
     FileError: the folder cannot be written to.
   """
   try:
     with tf.Graph().as_default():   # FileWriter asks for a graph of its own.
-      writer = tf.summary.FileWriter(folder)
+      writer = tf.summary.FileWriter(folder, filename_suffix='.' + program)
       for summary, step in summaries:
         writer.add_summary(summary, step)
       writer.close()
