@@ -239,10 +239,10 @@ MUTATIONS = {
              'inference(part, conv1_channels)'),
         ],
         'test_cifar10.py::test_towers_share_the_cores': [
-            ('operations.cores() < 2', 'operations.cores() < 3'),
+            ('devices.cores() < 2', 'devices.cores() < 3'),
             ('operations.on_gpu() or', ''),
             ('or batch_size < 2', ''),
-            ('operations.cores() // number', 'operations.cores()'),
+            ('devices.cores() // number', 'devices.cores()'),
         ],
         'test_cifar10.py::test_averages_follow_the_updated_weights': [
             ('LOSS_AVERAGE_DECAY = 0.9', 'LOSS_AVERAGE_DECAY = 0.99'),
@@ -855,11 +855,15 @@ MUTATIONS = {
             ('  if not os.path.isdir(there):', '  if False:'),
         ],
     },
+    'thinet/devices.py': {
+        'test_operations.py::test_the_device_has_its_name': [
+            ("line.partition(':')[2].strip()", 'line'),
+            ("in ('', '-1'):", "in ('0', '-1'):"),
+        ],
+    },
     'thinet/operations.py': {
         'test_operations.py::test_the_device_has_its_name': [
             ("details.get('device_name', 'GPU')", "'GPU'"),
-            ("line.partition(':')[2].strip()", 'line'),
-            ("in ('', '-1'):", "in ('0', '-1'):"),
         ],
         'test_operations.py::test_lrn_equals_tf_nn_lrn_in_value_and_gradient': [
             ('= 4, 1.0, 0.001 / 9.0', '= 5, 1.0, 0.001 / 9.0'),

@@ -30,25 +30,24 @@ def finished(data_dir, tmp_path_factory):
   """Folder of a finished sweep, as the stand-in's programs leave it."""
   out = str(tmp_path_factory.mktemp('finished') / 'out')
   seed = os.path.join(out, 'seed0', '')
-  data = '--data_dir=' + data_dir
 
-  def run(program, folder, *flags):
-    stand_in.run(program, data, '--seed=0', *flags)
-    stand_in.run('cifar10_eval.py', data, '--checkpoint_dir=' + folder)
+  def run(program, *flags):
+    stand_in.run(program, '--data_dir=' + data_dir, '--seed=0', '--evaluate',
+                 *flags)
 
   for width in ('64', '8'):
     folder = seed + 'scratch_' + width
-    run('cifar10_train.py', folder, '--train_dir=' + folder,
+    run('cifar10_train.py', '--train_dir=' + folder,
         '--conv1_channels=' + width, '--schedule=published', '--epochs=5',
         '--precision=float32')
   for mode in ('thinet_none', 'l1_full'):
     folder = '%s%s_8' % (seed, mode)
-    run('thinet_compress.py', folder, '--output_dir=' + folder,
+    run('thinet_compress.py', '--output_dir=' + folder,
         '--checkpoint_dir=%sscratch_64' % seed, '--conv1_channels=8',
         '--criterion=' + mode.split('_')[0],
         '--reconstruction=' + mode.split('_')[1])
   slim = seed + 'thinet_none_8'
-  run('thinet_finetune.py', slim + '_finetuned', '--checkpoint_dir=' + slim,
+  run('thinet_finetune.py', '--checkpoint_dir=' + slim,
       '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
   return out
 
@@ -177,11 +176,10 @@ def test_children_of_weights_that_were_made_again_do_not_fit(
   misfit, left = answer(settings(sweep.parent, data_dir))
   assert not misfit   # Only who is finished has children.
   assert name in left and left[child] == name + ' is not finished'
-  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
-               '--checkpoint_dir=%s' % (sweep / name))
+  stand_in.evaluate(sweep / name, {'data_dir': data_dir})
   assert answer(settings(sweep.parent, data_dir)) == (
-      '%s was made from other weights than %s has now; move it away, or name '
-      'another OUT.' % (sweep / child, sweep / name), None)
+      '%s was made from other weights than %s has now; move it out of '
+      'OUT, or name another OUT.' % (sweep / child, sweep / name), None)
   shutil.rmtree(sweep / child)
   if name == 'scratch_64':
     shutil.rmtree(sweep / 'thinet_none_8')
@@ -201,12 +199,11 @@ def test_a_cell_whose_parent_is_unfinished_says_so_first(sweep, data_dir):
 
 @pytest.mark.parametrize('changed, folder, sentence', [
     (dict(epochs=6.0), 'scratch_64',
-     'was made with EPOCHS=5, not 6; set EPOCHS=5, or name another OUT.'),
+     'was made with EPOCHS=5, not 6'),
     (dict(epochs=2.5), 'scratch_64',
-     'was made with EPOCHS=5, not 2.5; set EPOCHS=5, or name another OUT.'),
+     'was made with EPOCHS=5, not 2.5'),
     (dict(schedule='fast', epochs=50.0), 'scratch_64',
-     'was made with SCHEDULE=published, not fast; set SCHEDULE=published, or '
-     'name another OUT.'),
+     'was made with SCHEDULE=published, not fast'),
     (dict(precision='bfloat16'), 'scratch_64',
      'was made with PRECISION=float32, not bfloat16; set PRECISION=float32, '
      'or name another OUT.'),

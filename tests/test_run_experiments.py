@@ -2,6 +2,7 @@
 import csv
 import glob
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -47,9 +48,9 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   data_dir = str(tmp_path / 'd b;$(touch x)')
   for number, words, code in [
       (signal.SIGHUP, 'step 0, loss', 129),
-      (signal.SIGKILL, '+ %s thinet_compress.py' % sys.executable, -9),
-      (signal.SIGUSR1, '+ %s thinet_finetune.py' % sys.executable, 138),
-      (signal.SIGKILL, '+ %s results/report.py' % sys.executable, -9)]:
+      (signal.SIGKILL, '/thinet_compress.py --', -9),
+      (signal.SIGUSR1, '/thinet_finetune.py --', 138),
+      (signal.SIGKILL, '/results/report.py ', -9)]:
     process = sweep(data_dir, out, JOBS='2')
     for _ in range(2 if number == signal.SIGHUP else 1):
       wait_for(process, words)
@@ -88,13 +89,13 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
       out / 'table.csv').read_text(), undisturbed
   # Nothing is left to do, so only the report runs.
   output, _ = sweep(data_dir, out).communicate()
-  assert [line.split()[2] for line in output.splitlines()
-          if line.startswith('+ ')] == ['results/report.py']
+  assert [line.split()[2] for line in output.splitlines() if '+ ' in line] == [
+      os.path.join(conftest.ROOT, 'results', 'report.py')]
   process = sweep(data_dir, out, PRECISION='bfloat16')
   output, _ = process.communicate()
   assert (process.returncode, output) == (2, (
       'run_experiments.sh: %s was made with PRECISION=float32, not bfloat16; '
-      'set PRECISION=float32, or name another OUT.\n' % (
+      'go back to that, move the folder out of OUT, or name another OUT.\n' % (
           out / 'seed0' / 'scratch_64')))
 
 
@@ -138,12 +139,12 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, data_dir, recorder):
       for seed in '01' for width in ('64', '8'))
   assert all(('--precision=bfloat16' in call) == (
       call[1] in ('cifar10_train.py', 'thinet_finetune.py')) for call in cells)
-  # Parents first, and nothing is compressed before its parent is evaluated.
+  assert all(call[-1] == '--evaluate' for call in cells)
+  # Parents first.
   names = [' '.join(call[1:]) for call in cells]
   for seed in '01':
     parent = next(i for i, name in enumerate(names)
-                  if 'cifar10_eval' in name and
-                  name.endswith('seed%s/scratch_64' % seed))
+                  if 'seed%s/scratch_64 ' % seed in name)
     assert all(i > parent for i, name in enumerate(names)
                if 'thinet_compress' in name and '--seed=' + seed in name)
 
@@ -169,7 +170,7 @@ def waiting(process, number):
   """Waits until so many trainings wait; returns their process numbers."""
   pids = set()
   for line in process.stdout:
-    if line.startswith('waiting as '):
+    if ' waiting as ' in line:
       pids.add(int(line.split()[-1]))
     if len(pids) == number:
       return pids
@@ -286,8 +287,8 @@ def test_other_settings_are_refused_before_anything_runs(finished, data_dir):
     for settings in ({}, {'WIDTHS': '64 16', 'MODES': 'l1_none'}):
       code, output, ran = again(**{name: new}, **settings)
       assert (code, ran) == (2, []) and len(output.splitlines()) == 1
-      assert ' was made with %s=%s, not %s; set %s=%s, or name another OUT.' % (
-          name, old, new, name, old) in output
+      assert ' was made with %s=%s, not %s; go back ' % (name, old,
+                                                         new) in output
   code, output, ran = again('demo', EPOCHS='6',
                             DATA_DIR=str(out.parent / 'new'))
   assert (code, ran) == (2, []) and 'EPOCHS=5, not 6' in output
@@ -313,8 +314,7 @@ def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
   parent = out / 'seed0' / 'scratch_64'
   for part in parent.glob('model.ckpt-*'):
     part.write_text('other weights')
-  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
-               '--checkpoint_dir=%s' % parent)
+  stand_in.evaluate(parent, {'data_dir': data_dir})
   for arguments in ([], ['cell', 'slim', '0', '8']):
     code, output, ran = again(*arguments)
     assert (code, ran) == (2, [])
@@ -322,16 +322,17 @@ def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize('name, left', [
-    ('scratch_8/eval.json', 2), ('scratch_64/run.json', 2),
-    ('thinet_none_8/compress.json', 4),
-    ('thinet_none_8_finetuned/eval.json', 2)])
+    ('scratch_8/eval.json', ['cifar10_train.py']),
+    ('scratch_64/run.json', ['cifar10_train.py']),
+    ('thinet_none_8/compress.json', ['thinet_compress.py',
+                                     'thinet_finetune.py']),
+    ('thinet_none_8_finetuned/eval.json', ['thinet_finetune.py'])])
 def test_what_was_emptied_is_made_again(finished, name, left):
   out, again = finished
   (out / 'seed0' / name).write_bytes(b'')
   code, output, ran = again()
   assert code == 0, output
-  assert len(ran) == left + 1 and ran[-2:] == ['cifar10_eval.py',
-                                               'results/report.py']
+  assert ran == left + ['results/report.py']
   assert files.read_json(str(out / 'seed0' / name))
 
 
@@ -340,7 +341,7 @@ def test_nothing_is_believed_to_be_finished(finished):
   out, again = finished
   path = out / 'seed0' / 'scratch_8' / 'eval.json'
   path.unlink()
-  code, output, ran = again(SKIP='cifar10_eval')
+  code, output, ran = again(SKIP='cifar10_train')
   assert code == 1 and 'results/report.py' not in ran
   assert ('cell scratch 0 8: its programs ran, but scratch_8 eval.json is '
           'missing or damaged.') in output
@@ -471,7 +472,11 @@ def test_names_mean_the_folder_where_one_stands(tmp_path, data_dir, recorder,
   assert sorted(os.listdir(stand)) == sorted(
       [name, name + 'data', name + 'python'])
   # The link of an environment's interpreter is not resolved.
-  assert '+ %s/%spython cifar10_train.py ' % (stand, name) in result.stdout
+  commands = [shlex.split(line.partition('+ ')[2])
+              for line in result.stdout.splitlines() if '] + ' in line]
+  assert [command[:2] for command in commands] == [
+      ['%s/%spython' % (stand, name),
+       os.path.join(conftest.ROOT, 'cifar10_train.py')]]
 
 
 # ---------------------------------------------------------------------- Slurm
@@ -549,9 +554,8 @@ def test_a_slurm_job_carries_its_settings(tmp_path, data_dir, recorder, submit):
     assert result.returncode == 0, result.stderr
   found = [call[1] for call in calls(tmp_path)]
   assert found == ['tests/demo_data.py'] + [
-      'cifar10_train.py', 'cifar10_eval.py'] * 2 + [
-          'thinet_compress.py', 'cifar10_eval.py', 'thinet_finetune.py',
-          'cifar10_eval.py', 'results/report.py']
+      'cifar10_train.py'] * 2 + ['thinet_compress.py', 'thinet_finetune.py',
+                                 'results/report.py']
   assert calls(tmp_path)[-1][-1] == '--published='
   assert (tmp_path / settings['OUT'] / 'seed0' / 'scratch_8' /
           'eval.json').exists()
