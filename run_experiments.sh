@@ -88,7 +88,7 @@ words WIDTHS 1 $many '0*([1-9]|[1-5][0-9]|6[0-4])' \
 words SEEDS 1 $many '0*[0-9]{1,10}' 'whole numbers, 0 to 2147483647'
 for word in $SEEDS; do
   ((word < 2 ** 31)) ||
-    refuse "SEEDS has $word; give whole numbers, 0 to 2147483647."
+    refuse "SEEDS has ${word@Q}; give whole numbers, 0 to 2147483647."
 done
 words SCHEDULE 1 1 'published|fast' 'published or fast'
 : "${EPOCHS:=${epochs[$SCHEDULE]}}"

@@ -151,8 +151,9 @@ class Sweep:
       return seconds
     # Of a running training, the file knows the time until it last stopped.
     _, saved = newest_step(self.folder(network))
-    if saved > mtime(os.path.join(self.folder(network), 'run.json')):
-      seconds += max(0.0, saved - self._since(network))
+    since = self._since(network)
+    if since and saved > mtime(os.path.join(self.folder(network), 'run.json')):
+      seconds += max(0.0, saved - since)
     return seconds
 
   def _kind(self, network):

@@ -2,6 +2,7 @@
 import csv
 import glob
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -163,6 +164,96 @@ def test_two_words_are_two_cells_at_a_time(tmp_path, data_dir, recorder, gpus):
       gpus.replace(',', ' ').split())
 
 
+# ----------------------------------------------------------- what it says
+
+
+def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
+                                                   recorder):
+  """Each line of a cell has its name, and commands can be pasted anywhere."""
+  out = tmp_path / "o'u t"
+  settings = recorder(JOBS='2')
+  code, plan = ended(sweep(data_dir, out, 'plan', **settings))
+  assert code == 0 and not out.exists() and not calls(tmp_path)
+  assert [line.split() for line in plan.splitlines()[1:4]] == [
+      ['seed', '0', 'scratch', '64', '1', 'network', 'waiting'],
+      ['seed', '0', 'scratch', '8', '1', 'network', 'waiting'],
+      ['seed', '0', 'slim', '8', '4', 'networks', 'waiting']]
+  assert '2 cells at a time on the processor, %d core' % len(
+      os.sched_getaffinity(0)) in plan
+  code, output = ended(sweep(data_dir, out, **settings))
+  assert code == 0 and output.startswith(plan)
+  during, report = output[len(plan):].split('\n+ ')
+  named = dict(re.fullmatch(r'\[seed 0 (\w+ \d+)\] (.*)', line).groups()[::-1]
+               for line in during.splitlines())
+  assert named['Cell 1 of 3: training scratch_64.'] == 'scratch 64'
+  words = [line for line in named if 'network 4 of 4' in line]
+  assert words[0].startswith(
+      'Cell 3 of 3, network 4 of 4: fine-tuning thinet_scale_8_finetuned (the '
+      'sweep: ') and named[words[0]] == 'slim 8'
+  assert re.search(r'\d+ % done, about \d:\d\d:\d\d left\)\.$', words[0])
+  assert 'Cell 3 of 3 is done.' in named
+  made = report.splitlines()[-3:]
+  assert re.match(r'Done in \d:\d\d:\d\d: 6 networks, 0:01:28 of', made[0])
+  assert made[1] == 'Table: %s/table.csv' % out
+  assert shlex.split(made[2])[1:] == [
+      sys.executable, '-m', 'tensorboard.main', '--logdir=%s' % out]
+  training = next(line for line in named if 'conv1_channels=8' in line)
+  (out / 'seed0' / 'scratch_8' / 'eval.json').unlink()
+  assert subprocess.run(training[2:], shell=True, cwd='/', env=dict(
+      CALLS=settings['CALLS'])).returncode == 0
+  assert files.read_json(str(out / 'seed0' / 'scratch_8' / 'eval.json'))
+
+
+def states(data_dir, out, **settings):
+  """What `status` says of each cell: name -> state."""
+  code, output = ended(sweep(data_dir, out, 'status', **settings))
+  assert code == 0, output
+  return dict(re.fullmatch(r'  (.*\d) +\d networks? +(.*)', line).groups()
+              for line in output.splitlines()[1:])
+
+
+def test_status_at_any_time(tmp_path, data_dir, recorder):
+  out = tmp_path / 'out'
+  failing = recorder(WAIT='scratch_8', FAIL='thinet_scale_8')
+  process = sweep(data_dir, out, **failing)
+  pids = waiting(process, 1)
+  before = {path: os.stat(path) for path in glob.glob(
+      str(out / '**'), recursive=True, include_hidden=True)}
+  found = states(data_dir, out, **failing)
+  assert found['seed 0 scratch 64'] == 'done in 0:00:20'
+  assert re.fullmatch(r'running since \d\d:\d\d:\d\d, 0 %',
+                      found['seed 0 scratch 8'])
+  assert found['seed 0 slim 8'] == 'waiting'
+  assert all(os.stat(path)[:9] == was[:9] for path, was in before.items()
+             if not path.endswith('eval.json'))
+  process.terminate()
+  assert ended(process)[0] == 143 and nothing_runs(pids)
+  assert states(data_dir, out, **failing)['seed 0 scratch 8'] == (
+      'stopped at 5 %')
+  failing.pop('WAIT')
+  assert ended(sweep(data_dir, out, **failing))[0] == 1
+  found = states(data_dir, out, **failing)
+  assert found.pop('seed 0 slim 8').startswith('failed with exit code 1 at ')
+  assert all(state.startswith('done in ') for state in found.values())
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_named(tmp_path, data_dir):
+  program = tmp_path / 'nvidia-smi'
+  program.write_text('#!/bin/sh\necho NVIDIA L4\n')
+  program.chmod(0o755)
+  def plan(**changes):
+    return ended(sweep(data_dir, tmp_path / 'out', 'plan', **dict(
+        dict(PATH='%s:%s' % (tmp_path, os.environ['PATH']),
+             CUDA_VISIBLE_DEVICES='0'), **changes)))[1]
+  assert "at a time on the processor" in plan()
+  assert ("TensorFlow does not see this machine's NVIDIA L4; to use it: %s -m "
+          "pip install 'tensorflow[and-cuda]" % sys.executable) in plan()
+  assert 'L4' not in plan(CUDA_VISIBLE_DEVICES='')
+  (tmp_path / 'nvidia' / 'cudnn').mkdir(parents=True)
+  words = plan(PYTHONPATH=str(tmp_path), GPUS='2 5', CUDA_VISIBLE_DEVICES='')
+  assert '2 cells at a time on GPU 2 5: NVIDIA L4.' in words
+
+
 # ---------------------------------------------------------------------- stops
 
 
@@ -289,7 +380,7 @@ def test_other_settings_are_refused_before_anything_runs(finished, data_dir):
       assert (code, ran) == (2, []) and len(output.splitlines()) == 1
       assert ' was made with %s=%s, not %s; go back ' % (name, old,
                                                          new) in output
-  code, output, ran = again('demo', EPOCHS='6',
+  code, output, ran = again('demo', EPOCHS='6', SCHEDULE='published',
                             DATA_DIR=str(out.parent / 'new'))
   assert (code, ran) == (2, []) and 'EPOCHS=5, not 6' in output
   os.makedirs(out.parent / 'calls')   # It was removed by each run.
@@ -298,14 +389,15 @@ def test_other_settings_are_refused_before_anything_runs(finished, data_dir):
   assert again()[2] == ['results/report.py']
 
 
-def test_replaced_data_are_refused(finished, data_dir):
+def test_on_replaced_test_images_all_is_rated_again(finished, data_dir):
   out, again = finished
   other = out.parent / 'data'
   shutil.copytree(data_dir, other)
   path = other / 'cifar-10-batches-bin' / 'test_batch.bin'
   path.write_bytes(path.read_bytes()[:-3073])
   code, output, ran = again(DATA_DIR=str(other))
-  assert (code, ran) == (2, []) and 'rated on other test images' in output
+  assert code == 0 and len(ran) == 7, output
+  assert again(DATA_DIR=str(other))[2] == ['results/report.py']
 
 
 def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
@@ -404,19 +496,19 @@ def test_a_schedule_has_its_epochs(normalised):
 
 @pytest.mark.parametrize('name, value, word', [
     ('JOBS', '0', '0'), ('JOBS', '-1', '-1'), ('JOBS', 'two', 'two'),
-    ('JOBS', ' ', "''"), ('JOBS', '1 2', "'1 2'"), ('JOBS', '1000', '1000'),
-    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', ',', "''"),
+    ('JOBS', ' ', ''), ('JOBS', '1 2', '1 2'), ('JOBS', '1000', '1000'),
+    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', ',', ''),
     ('WIDTHS', '64;8', '64;8'), ('WIDTHS', '99999999999999999999', '9' * 20),
     ('SEEDS', '0 1.5', '1.5'), ('SEEDS', '-1', '-1'), ('SEEDS', '*', '*'),
     ('SEEDS', '2147483648', '2147483648'), ('SEEDS', '0\n$(id)', '$(id)'),
     ('SEEDS', '18446744073709551616', '18446744073709551616'),
     ('FINETUNE_EPOCHS', '0', '0'), ('FINETUNE_EPOCHS', 'ten', 'ten'),
     ('FINETUNE_EPOCHS', '1.2.3', '1.2.3'), ('FINETUNE_EPOCHS', '.', '.'),
-    ('FINETUNE_EPOCHS', '0.00', '0.00'), ('FINETUNE_EPOCHS', '1 2', "'1 2'"),
+    ('FINETUNE_EPOCHS', '0.00', '0.00'), ('FINETUNE_EPOCHS', '1 2', '1 2'),
     ('EPOCHS', 'ten', 'ten'), ('EPOCHS', '1e3', '1e3'), ('EPOCHS', '-1', '-1'),
-    ('EPOCHS', '1000000', '1000000'), ('EPOCHS', ' ', "''"),
+    ('EPOCHS', '1000000', '1000000'), ('EPOCHS', ' ', ''),
     ('SCHEDULE', 'Fast', 'Fast'), ('SCHEDULE', 'fast published',
-                                   "'fast published'"),
+                                   'fast published'),
     ('PRECISION', 'float16', 'float16'), ('GPUS', 'all', 'all'),
     ('GPUS', '-1', '-1'), ('GPUS', '0;1', '0;1'),
     ('MODES', 'thinet_none thinet_al', 'thinet_al'),
@@ -427,7 +519,7 @@ def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   output, _ = process.communicate()
   assert process.returncode == 2 and not (tmp_path / 'out').exists()
   assert output.startswith(
-      'run_experiments.sh: %s has %s; give ' % (name, word))
+      "run_experiments.sh: %s has '%s'; give " % (name, word))
   assert len(output.splitlines()) == 1
 
 
