@@ -63,7 +63,7 @@ tf.app.flags.DEFINE_integer('eval_interval_secs', 0,
 
 MAX_PIXELS = 2**26           # Of a picture; a larger one may be a trap.
 MAX_IMAGE_BYTES = 2**28
-PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'   # How the files begin.
+PNG, JPEG = b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff'   # How files begin.
 
 
 # --------------------------------------------------------------- the network
@@ -337,8 +337,8 @@ def read_image(path):
                                       dct_method='INTEGER_ACCURATE')
       return session.run(as_record(pixels), {source: content})
     except tf.errors.OpError:
-      raise UserError('Image %s is damaged, or of a kind that TensorFlow cannot '
-                      'read; name another.' % path)
+      raise UserError('Image %s is damaged, or of a kind that TensorFlow '
+                      'cannot read; name another.' % path)
 
 
 def as_record(pixels):

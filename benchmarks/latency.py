@@ -33,10 +33,10 @@ import cifar10
 import cifar10_eval
 import cifar10_input
 from thinet import checkpoint
+from thinet import tensorflow as tf
 import timing
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = cifar10.FLAGS
 tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')

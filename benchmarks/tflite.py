@@ -3,12 +3,13 @@
   python benchmarks/tflite.py --data_dir=data \
       --checkpoint_dir=runs/seed0/scratch_64 [--json]
 
-Exports the network by cifar10_eval.py and converts its signature `standardized`, which takes float32 [n, 24, 24, 3], to TFLite: with weights and
-arithmetic in float32; with weights of 8 bits (dynamic range); and with nothing
-but integers, from the input to the logits, calibrated on 500 training images.
-All rate the test images one at a time. Then all run in turn on one image, each
-on one thread: medians over 300 rounds, after 20 of warm-up. One to two minutes
-on two cores.
+Exports the network by cifar10_eval.py and converts its signature standardized,
+which takes float32 [n, 24, 24, 3], to TFLite: with weights and arithmetic in
+float32; with weights of 8 bits (dynamic range); and with nothing but integers
+from the input to the logits, calibrated on 500 training images. All rate the
+test images one at a time. Then all run in turn on one image, each on one
+thread: medians over 300 rounds, after 20 of warm-up. One to two minutes on two
+cores.
 
 --json prints one object. By form (savedmodel, float, dynamic_range, integer):
 file_bytes, top1 and latency_ms. Also examples, calibration_images, rounds,

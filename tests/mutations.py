@@ -44,6 +44,13 @@ Mutation = collections.namedtuple('Mutation', 'file original replacement test')
 # text, which is in the file exactly once, and its replacement.
 MUTATIONS = {
     'cifar10_input.py': {
+        'test_cifar10_input.py::test_download_writes_only_the_data_files': [
+            ('TRAIN_FILES + TEST_FILES + [NAMES_FILE]',
+             'TRAIN_FILES + TEST_FILES'),
+        ],
+        'test_cifar10_input.py::test_a_list_of_classes_that_does_not_do': [
+            ('if len(names) != NUM_CLASSES:', 'if len(names) > NUM_CLASSES:'),
+        ],
         'test_cifar10_input.py::test_verify_names_file_and_fault': [
             ('labels.max() >= NUM_CLASSES', 'labels.max() > NUM_CLASSES'),
         ],
@@ -177,9 +184,24 @@ MUTATIONS = {
             ("'batch_size', 128", "'batch_size', 100"),
         ],
         'test_cifar10.py::test_parameters_and_multiply_adds': [
-            ("'conv1': 24 * 24", "'conv1': 32 * 32"),
-            ("'conv2': 12 * 12", "'conv2': 24 * 24"),
-            ("('local3', [2304, 384])", "('local3', [2304, 192])"),
+            ("'conv1': IMAGE_SIZE**2,", "'conv1': 32 * 32,"),
+            ("'conv2': CONV2_POSITIONS}", "'conv2': 24 * 24}"),
+            ('(IMAGE_SIZE // 4)**2 * 64, 384]', '2304, 192]'),
+        ],
+        'test_cifar10.py::test_other_constants_work_in_every_script': [
+            ("'conv1': IMAGE_SIZE**2,", "'conv1': 24 * 24,"),
+            ('(IMAGE_SIZE // 2)**2', '12 * 12'),
+            ('(IMAGE_SIZE // 4)**2 * 64, 384]', '2304, 384]'),
+        ],
+        'test_cifar10.py::test_constants_that_cannot_work_are_refused': [
+            ('      cifar10_input.check_constants()\n', ''),
+        ],
+        'test_tensorflow.py::test_other_forms_of_help': [
+            ('      sys.exit(0)\n', '      raise\n'),
+        ],
+        'test_tensorflow.py::test_help_without_a_reader': [
+            ('  except BrokenPipeError:\n    close_output()\n'
+             '    sys.exit(128 + signal.SIGPIPE)\n', ''),
         ],
         'test_cifar10.py::test_initial_weights_and_their_decay_are_the_'
         'tutorials': [
@@ -405,18 +427,27 @@ MUTATIONS = {
              'range(examples // FLAGS.batch_size)'),
         ],
         'test_cifar10_eval.py::test_report_by_hand': [
-            ('100.0 * top5 / examples', '100.0 * top5 / 10000'),
+            ("'top5': 100.0 * top5 / examples", "'top5': 100.0 * top5 / 10000"),
+            ('100.0 * top1 / examples, 100.0 * top5 / examples),',
+             '100.0 * top1 / examples, top5 / examples),'),
             ("'_raw' if FLAGS.weights == 'raw' else ''", "''"),
             ('sum(seconds.values())', 'max(seconds.values())'),
             ("usual = kind == 'eval_test'", 'usual = True'),
             ("'split': FLAGS.eval_data", "'split': 'test'"),
         ],
         'test_cifar10_eval.py::test_plain_tensorflow_2_serves_the_export': [
-            ("suffix(weights)]\n                                  for var in "
-             "tf.trainable_variables()})\n      tf.saved_model",
-             "suffix('averaged')]\n                                  for var "
-             "in "
-             "tf.trainable_variables()})\n      tf.saved_model"),
+            ("suffix(weights)]\n                              for var in "
+             "tf.trainable_variables()})", "suffix('averaged')]\n"
+             "                              for var in "
+             "tf.trainable_variables()})"),
+            ('tf.ensure_shape(crops, [None, size, size, 3])', 'crops'),
+            ("dict(\n      outputs, labels=tf.argmax(logits, axis=1))),\n"
+             "          'standardized': signature({'images': crops}, outputs)}",
+             "dict(\n      outputs, labels=tf.argmax(logits, axis=1))),\n"
+             "          'standardized': signature({'images': crops}, dict(\n"
+             "              outputs, labels=tf.argmax(logits, axis=1)))}"),
+            ("''.join(name + '\\n' for name in names)",
+             "''.join(name + ' ' for name in names)"),
             ('tf.ensure_shape(images, images.shape)', 'images'),
         ],
         'test_cifar10_eval.py::test_an_export_goes_where_tensorflow_can_load_'
@@ -425,14 +456,82 @@ MUTATIONS = {
         ],
         'test_cifar10_eval.py::test_the_checkpoint_is_looked_for_before_the_'
         'data': [
-            ('found = None if watch else checkpoint.read_newest(folder,\n'
-             '                                                    '
-             'cifar10.shapes_like)', 'found = None'),
+            ('  found = read(FLAGS.checkpoint_dir)\n  if FLAGS.image',
+             '  found = None\n  if FLAGS.image'),
+        ],
+        'test_cifar10_eval.py::test_a_watch_ends_when_the_training_has_'
+        'ended': [
+            ('return step >= files.read_json(', 'return files.read_json('),
+            ("      if found.digest != seen:", '      if True:'),
+        ],
+        'test_cifar10_eval.py::test_a_checkpoint_can_be_named': [
+            ("usual = kind == 'eval_test' and not named",
+             "usual = kind == 'eval_test'"),
+        ],
+        'test_cifar10_eval.py::test_a_network_of_another_program': [
+            ('cifar10.shapes_like, averaged=False)', 'cifar10.shapes_like)'),
+            ('    if average not in found.arrays:', '    if False:'),
+        ],
+        'test_image.py::test_pictures_are_read_as_by_pillow': [
+            ('pixels[top:top + side, left:left + side]',
+             'pixels[:side, :side]'),
+            ('antialias=True', 'antialias=False'),
+            ("channels=4 if alpha else 3)", 'channels=4)'),
+            ("channels=4 if alpha else 3)", 'channels=3)'),
+            (" or b'tRNS' in content", ''),
+            ('square[..., :3] * alpha + 255 * (1 - alpha)',
+             'square[..., :3] * alpha'),
+        ],
+        'test_image.py::test_pictures_that_do_not_do': [
+            ('if width * height > MAX_PIXELS:', 'if False:'),
+            (".ljust(8, b'\\0'))[::-1]", ".ljust(8, b'\\0'))"),
+        ],
+        'test_image.py::test_an_image_of_the_data_set_is_rated_as_in_it': [
+            ("np.argsort(-rated, kind='stable')",
+             "np.argsort(rated, kind='stable')"),
+            ('cifar10_input.central(image[np.newaxis])',
+             'cifar10_input.central(image[np.newaxis, ::-1])'),
         ],
         'test_cifar10_eval.py::test_eval_json_line_and_scalars': [
             ("'checkpoint_digest': found.digest", "'checkpoint_digest': ''"),
-            ('examples, data_digest = cifar10_input.verify(',
-             'examples, data_digest = len, cifar10_input.verify('),
+        ],
+    },
+    'thinet/__init__.py': {
+        'test_tensorflow.py::test_other_versions_of_python_are_refused': [
+            ('(3, 11) <=', '(3, 10) <='),
+            ('<= (3, 13)', '<= (3, 14)'),
+            ('<= (3, 13)', '<= (3, 12)'),
+        ],
+    },
+    'thinet/tensorflow.py': {
+        'test_tensorflow.py::test_start_up_messages_are_shown_if_asked_for': [
+            ("in ('0', '1')", "in ('0',)"),
+            ("in ('0', '1')", "in ('0', '1', '2')"),
+            ('    os.dup2(kept, 2)\n', ''),
+        ],
+        'test_tensorflow.py::test_they_are_shown_if_the_import_fails': [
+            ('    os.write(kept, heard.read())\n', ''),
+        ],
+        'test_tensorflow.py::test_a_crash_in_the_import_says_where': [
+            ('    faulthandler.enable(kept)\n', '    pass\n'),
+        ],
+        'test_tensorflow.py::test_whoever_imports_tensorflow_gets_it_in_one_'
+        'state': [
+            ('  sys.meta_path.insert(0, _Finder)\n', '  pass\n'),
+            ('if _NAME in sys.modules:', 'if False:'),
+        ],
+        'test_tensorflow.py::test_keras_waits_and_settings_come_before_the_'
+        'import': [
+            ("    sys.modules['keras'] = None\n", '    pass\n'),
+            ("setdefault('TF_ENABLE_ONEDNN_OPTS', '1')",
+             "update(TF_ENABLE_ONEDNN_OPTS='1')"),
+        ],
+        'test_tensorflow.py::test_without_a_temporary_file_the_messages_are_'
+        'shown': [
+            ('except OSError:', 'except ValueError:'),
+        ],
+        'test_tensorflow.py::test_help_and_wrong_flags_need_no_tensorflow': [
+            ('from absl import app   # With tf.app.flags.\n', ''),
         ],
     },
     'thinet/algebra.py': {
@@ -791,12 +890,22 @@ MUTATIONS = {
              '      elif value is not None and not isinstance(value, str) and '
              'not ('),
         ],
+        'test_checkpoint.py::test_averages_are_asked_for_or_checked_where_they_'
+        'are': [
+            ('(averaged or average in arrays)', 'True'),
+            ('(averaged or average in arrays)', 'averaged'),
+        ],
+        'test_checkpoint.py::test_a_path_names_a_checkpoint_or_a_folder': [
+            ('there and not os.path.isdir(name)', 'there'),
+            ("  if set('*?[]\\\\') & set(os.path.basename(path)):",
+             '  if False:'),
+            ('path = path.removesuffix(part)', 'path = path'),
+        ],
         'test_checkpoint.py::test_averages_go_by_the_names_of_their_weights': [
             ('if name.endswith(AVERAGE)}', 'if not name.endswith(AVERAGE)}'),
         ],
         'test_checkpoint.py::test_another_network_is_refused': [
-            ('for variable in (name, name + AVERAGE):',
-             'for variable in (name,):'),
+            ('[average] * (averaged or average in arrays)', '[]'),
             ('if (list(found.shape), found.dtype) != (shape, np.float32):',
              'if list(found.shape) != shape:'),
             ('if (list(found.shape), found.dtype) != (shape, np.float32):',
@@ -865,12 +974,16 @@ MUTATIONS = {
         'test_operations.py::test_the_device_has_its_name': [
             ("details.get('device_name', 'GPU')", "'GPU'"),
         ],
+        'test_operations.py::test_lrn_of_an_exported_network': [
+            ('root * tf.rsqrt(root))', 'tf.sqrt(root))'),
+            ('root * tf.rsqrt(root))', 'tf.rsqrt(root))'),
+        ],
         'test_operations.py::test_lrn_equals_tf_nn_lrn_in_value_and_gradient': [
             ('= 4, 1.0, 0.001 / 9.0', '= 5, 1.0, 0.001 / 9.0'),
             ('= 4, 1.0, 0.001 / 9.0', '= 4, 2.0, 0.001 / 9.0'),
             ('= 4, 1.0, 0.001 / 9.0', '= 4, 1.0, 0.001'),
             ('0.001 / 9.0, 0.75', '0.001 / 9.0, 0.5'),
-            ('scale = root * tf.sqrt(root)', 'scale = root'),
+            ('scale = root * (tf.sqrt(root) if', 'scale = root * (root if'),
             ('<= LRN_RADIUS', '< LRN_RADIUS'),
             ('direct - flat * across', 'direct + flat * across'),
         ],

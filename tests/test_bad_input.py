@@ -141,7 +141,7 @@ def make_folders(folder):
     (put(bytes(3073) + b'\x0a' + bytes(3072)),
      'label 10 in record 1, expected'),
     (remove, 'No such file or directory'),
-    (make_folders, 'Is a directory'),
+    (make_folders, 'is not a regular file'),
 ])
 def test_data(call, scripts, data_dir, tmp_path, script, change, words):
   shutil.copytree(os.path.join(data_dir, FOLDER), tmp_path / 'data' / FOLDER)

@@ -200,7 +200,8 @@ def test_a_watch_ends_when_the_training_has_ended(tmp_path, flags, data_dir,
   def save(step, **run):
     checkpoint.save(str(folder), dict(drawn(2), global_step=np.int64(step)), {},
                     step, keep=3)
-    files.write_json(str(folder / 'run.json'), dict(run, last_step=20, seconds=1))
+    files.write_json(str(folder / 'run.json'),
+                     dict(run, last_step=20, seconds=1))
   events = iter([
       lambda: None,
       folder.mkdir,
@@ -335,8 +336,8 @@ def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir, capsys,
 
   So does TFLite, and with integers alone nearly. No data set is needed.
   """
-  flags(data_dir=str(tmp_path / 'none'), checkpoint_dir=trained, weights=weights,
-        export_dir=str(tmp_path / 'new' / 'model'))
+  flags(data_dir=str(tmp_path / 'none'), checkpoint_dir=trained,
+        weights=weights, export_dir=str(tmp_path / 'new' / 'model'))
   capsys.readouterr()
   assert cifar10_eval.evaluate() == 0
   assert os.listdir(tmp_path / 'new') == ['model']

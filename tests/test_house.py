@@ -67,6 +67,13 @@ def test_flags_are_read_by_scripts_and_by_the_tutorials_forms(name):
   assert 'FLAGS' not in used or name in SCRIPTS + ['cifar10']
 
 
+@pytest.mark.parametrize('name', FLOOR)
+def test_one_module_imports_tensorflow(name):
+  """The others have it from there: late, quiet, version 1."""
+  imported, _ = names_in(modules()[name])
+  assert not any(each.split('.')[0] == 'tensorflow' for each in imported)
+
+
 def test_no_benchmark_imports_another():
   """All share timing.py, which is none."""
   paths = glob.glob(os.path.join(conftest.ROOT, 'benchmarks', '*.py'))

@@ -100,6 +100,12 @@ def test_a_closed_standard_error_is_no_error(python):
   assert result.returncode == 1   # It is closed again, as fstat finds.
 
 
+def test_without_a_temporary_file_the_messages_are_shown(python):
+  result = python('', '-c', 'import tempfile; '
+                  'tempfile.tempdir = "/proc/none"; ' + USE)
+  assert (result.returncode, result.stderr) == (0, 'noise\nno GPU\n')
+
+
 @pytest.mark.parametrize('script', SCRIPTS)
 def test_help_and_wrong_flags_need_no_tensorflow(python, script):
   required, others = SCRIPTS[script]

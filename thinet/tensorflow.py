@@ -48,8 +48,8 @@ class _Finder:
 
 def _load(execute, module):
   """Executes TensorFlow's module with settings that it reads at its import."""
-  # By itself it uses oneDNN's kernels only on processors with VNNI, but they are
-  # faster on older ones, too.
+  # By itself it uses oneDNN's kernels only on processors with VNNI, but they
+  # are faster on older ones, too.
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL',
                         '2' if glob.glob('/dev/nvidia*') else '3')
