@@ -20,7 +20,6 @@ from thinet import files
 # Of a training step's time, what does not grow with the width, in channels: so
 # much take the other layers, reading and updating on two AVX2 cores.
 CHANNELS_BESIDE = 15
-STARTING = 6.0         # Seconds from a program's start to its work, about.
 NOTES = '.cells'       # run_experiments.sh holds the lock of a file for a cell.
 
 
@@ -179,14 +178,35 @@ class Sweep:
              if abs(width - network.width) == nearest]
     return self._work(network) * sum(rates) / len(rates)
 
+  @functools.cached_property
+  def _starting(self):
+    """Seconds of a network beside its own: its program's start, its rating.
+
+    Where a network was made in one go, from the start of its cell, or the end
+    of the one before, to its rating; 0 if that is not known.
+    """
+    known = []
+    for cell in self.plan:
+      before = mtime(self.note(cell)) or time.time()
+      for network in cells.networks(cell, self.settings):
+        rated = self._rated(network)
+        beside = rated - before - (self.seconds(network) or 0)
+        if beside > 0 and self.finished(network):
+          known.append(beside)
+        before = max(before, rated)
+    return sum(known) / len(known) if known else 0.0
+
+  def _rated(self, network):
+    """When the network was rated; 0 if it was not."""
+    return mtime(os.path.join(self.folder(network), 'eval.json'))
+
   def _idle_since(self, cell):
     """When a running cell last gave a sign of what `share` knows."""
     networks = cells.networks(cell, self.settings)
     current = self.left(cell)[0]
     _, saved = newest_step(self.folder(current))
-    return max(self.running[cell], self._since(current), saved, *(
-        mtime(os.path.join(self.folder(each), 'eval.json'))
-        for each in networks))
+    return max(self.running[cell], self._since(current), saved,
+               *map(self._rated, networks))
 
   def _seconds_left(self, cell):
     """Seconds that a cell still takes; what is not known counts nothing."""
@@ -196,7 +216,7 @@ class Sweep:
       if number == 0 and cell in self.running:
         seconds -= time.time() - self._idle_since(cell)
       else:
-        seconds += STARTING
+        seconds += self._starting
       total += max(0.0, seconds)
     return total
 

@@ -61,7 +61,9 @@ def state(sweep, cell):
     return 'done' + ('' if None in seconds else ' in ' + duration(sum(seconds)))
   percent = 100 * sum(map(sweep.share, mine)) / len(mine)
   if cell in sweep.running:
-    words = 'running since %s, %d %%' % (clock(sweep.running[cell]), percent)
+    words = 'running since ' + clock(sweep.running[cell])
+    if percent:   # Else nothing of it is saved yet.
+      words += ', %d %%' % percent
     if len(mine) > 1:
       words += ', network %d: %s' % (mine.index(left[0]) + 1, left[0].name)
     return words

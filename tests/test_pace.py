@@ -66,8 +66,8 @@ def test_time_is_scaled_by_width_and_epochs(folder):
   assert folder.sweep().estimate(NARROW) == pytest.approx(narrow)
   assert folder.sweep().estimate(TUNED) == pytest.approx(tuned)
   seconds, _, complete = folder.sweep().time_left()
-  assert (seconds, complete) == (pytest.approx(narrow + tuned + 3 * 6), False)
-  assert status.left_in_words(folder.sweep()).startswith('at least 0:05:40 ')
+  assert (seconds, complete) == (pytest.approx(narrow + tuned), False)
+  assert status.left_in_words(folder.sweep()).startswith('at least 0:05:22 ')
   # What was measured at the width itself is better, and more of it still.
   folder.make(NARROW, 300)
   assert folder.sweep().estimate(TUNED) == pytest.approx(120)
@@ -80,13 +80,34 @@ def test_time_is_scaled_by_width_and_epochs(folder):
 
 def test_a_stage_waits_for_the_one_before_and_cells_share_what_is_free(folder):
   folder.make(PARENT, 790)
-  folder.finished.remove(PARENT)
-  folder.put(PARENT, 'model.ckpt-20.index', 0)   # Trained, and to be rated.
-  each = dict(narrow=5 * 2 * 23 + 6, slim=2 * 2 * 23 + 6 + 6, parent=6)
-  assert folder.sweep().time_left()[0] == pytest.approx(sum(each.values()))
-  for changes in (dict(jobs=2), dict(gpus=('3', '4'))):
-    assert folder.sweep(**changes).time_left()[0] == pytest.approx(
-        each['narrow'] + each['slim'])
+  # Two more parents, of 790 s, three trainings of 230, three tunings of 92.
+  for changes, seconds in [
+      (dict(), 2 * 790 + 3 * 230 + 3 * 92),
+      (dict(jobs=2), 790 + 2 * 230 + 2 * 92),
+      (dict(gpus=('3', '5', '7')), 790 + 92)]:
+    sweep = folder.sweep(seeds=[0, 1, 2], **changes)
+    assert sweep.time_left()[0] == pytest.approx(seconds)
+
+
+def test_what_a_program_needs_beside_its_work_is_measured(folder):
+  """The parent's cell took 100 s, of which its training 93."""
+  folder.make(PARENT, 93)
+  folder.put(PARENT, 'eval.json', 200)
+  sweep = folder.sweep()
+  note = sweep.note(sweep.plan[0])
+  os.makedirs(os.path.dirname(note))
+  open(note, 'w').close()
+  os.utime(note, (NOW - 300,) * 2)
+  assert folder.sweep()._seconds_left(sweep.plan[1]) == pytest.approx(
+      93 * 23 / 79 + 7)
+  # In a cell, a network begins where the one before ends.
+  folder.make(SLIM, {'write': 4})
+  folder.put(SLIM, 'eval.json', 150)
+  open(sweep.note(sweep.plan[2]), 'w').close()
+  os.utime(sweep.note(sweep.plan[2]), (NOW - 165,) * 2)
+  folder.make(TUNED, 50)
+  folder.put(TUNED, 'eval.json', 91)
+  assert folder.sweep()._starting == pytest.approx((7 + 11 + 9) / 3)
 
 
 def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
@@ -109,7 +130,7 @@ def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
   folder.put(PARENT, 'run.json', 9, seconds=91, last_step=20)
   sweep = folder.sweep()
   assert sweep.seconds(PARENT) == 91 and not sweep.running
-  assert sweep._seconds_left(parent) == pytest.approx(91 + pace.STARTING)
+  assert sweep._seconds_left(parent) == pytest.approx(91)
   assert status.state(sweep, parent) == 'stopped at 50 %'
 
 
