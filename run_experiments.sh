@@ -138,8 +138,8 @@ halt() {
   trap '' "${signals[@]}"
   local children tenths=0 line
   children=$(jobs -pr)
-  # shellcheck disable=SC2086   # One word a process.
-  # Bash 5.2's own table may miss an end.
+  # Bash 5.2's own table may miss an end. One word a process:
+  # shellcheck disable=SC2086
   while kill -0 $children "${!device_of[@]}"; do
     # Again later, should one have been too young to hear it; a paused one goes
     # on, so that it hears.
@@ -195,8 +195,8 @@ made() {
 # and, if the cell fails, how. A convenience: without the file it goes on.
 noted() {
   local note="$OUT/.cells/$1_$2_$3" file
-  mkdir -p "$OUT/.cells" && exec {file}> "$note" && flock -w 1 "$file" &&
-    echo "process $$ on $HOSTNAME" >&"$file" || return 0
+  mkdir -p "$OUT/.cells" && exec {file}<> "$note" && flock -w 1 "$file" &&
+    echo "process $$ on $HOSTNAME" > "$note" || return 0
   # shellcheck disable=SC2064   # The number as it is now.
   trap "code=\$?; [[ \$code == 0 || \${halted:-} ]] ||
     echo \"failed with exit code \$code\" > ${note@Q}" EXIT
@@ -235,7 +235,14 @@ cell() {
   tell cell "$@"
 }
 
-# cells STAGE: runs the cells of a stage that are left on the free devices.
+# named NAME: copies lines, with the name before each, until there are no more.
+named() {
+  local line
+  trap '' "${signals[@]}"
+  while IFS= read -r line || [[ $line ]]; do
+    printf '[%s] %s\n' "$1" "$line" || return 0
+  done 2> /dev/null
+}
 read -ra free <<<"${GPUS:-$(seq -s ' ' "$JOBS")}"
 reap() {
   local ended status=0
@@ -245,14 +252,7 @@ reap() {
   free+=("${device_of[$ended]}")
   unset "device_of[$ended]"
 }
-# named NAME: copies lines, with the name before each. Ends with its input.
-named() {
-  local line
-  trap '' "${signals[@]}"
-  while IFS= read -r line || [[ $line ]]; do
-    printf '[%s] %s\n' "$1" "$line" || return 0
-  done 2> /dev/null
-}
+# cells STAGE: runs the cells of a stage that are left on the free devices.
 cells() {
   local each lines stage seed width
   readarray -t lines <<<"$left"

@@ -151,6 +151,8 @@ def say_cell(sweep, stage, seed, width, network=''):
   mine = cells.networks(this, sweep.settings)
   words = ('Cell %d of %d' % (sweep.plan.index(this) + 1, len(sweep.plan))
            if this in sweep.plan else 'A cell of its own')
+  if sweep.settings.gpus:
+    words += ' on GPU ' + os.environ.get('CUDA_VISIBLE_DEVICES', '')
   if not network:
     words += ' is done'
   for number, each in enumerate(mine, 1):

@@ -108,6 +108,11 @@ def test_what_a_program_needs_beside_its_work_is_measured(folder):
   folder.make(TUNED, 50)
   folder.put(TUNED, 'eval.json', 91)
   assert folder.sweep()._starting == pytest.approx((7 + 11 + 9) / 3)
+  # One that was resumed says nothing: its cell's last start is not its own.
+  folder.make(NARROW, 400)
+  folder.put(NARROW, 'eval.json', 10)
+  os.rename(note, sweep.note(sweep.plan[1]))
+  assert folder.sweep()._starting == pytest.approx((11 + 9) / 2)
 
 
 def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
@@ -139,6 +144,9 @@ def test_a_cell_is_done_running_failed_or_waiting(folder):
   folder.make(SLIM, {'write': 3})
   states = [status.state(folder.sweep(), cell) for cell in folder.sweep().plan]
   assert states == ['done in 0:01:00', 'waiting', 'stopped at 50 %']
+  folder.put(NARROW, 'run.json', 9, seconds=0, last_step=20)
+  sweep = folder.sweep()
+  assert status.state(sweep, sweep.plan[1]) == 'stopped at 0 %'
   sweep = folder.sweep()
   os.makedirs(os.path.dirname(sweep.note(sweep.plan[2])))
   with open(sweep.note(sweep.plan[2]), 'w') as note:

@@ -133,6 +133,7 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, data_dir, recorder):
   assert [call[1] for call in found[-1:]] == ['results/report.py']
   cells = [call for call in found if call[1] != 'results/report.py']
   assert {call[0] for call in cells} == {'5', '7'}
+  assert set(re.findall('on GPU (\\d): ', output)) == {'5', '7'}
   trainings = [call for call in cells if call[1] == 'cifar10_train.py']
   assert sorted(call[2:5] for call in trainings) == sorted(
       ['--seed=%s' % seed, '--train_dir=%s/seed%s/scratch_%s' % (
