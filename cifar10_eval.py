@@ -439,7 +439,7 @@ def export(arrays, weights, folder, names):
         files.sync(os.path.join(above_it, name))
     os.rename(model, folder)
     files.sync(above)
-  except checkpoint.WRITE_ERRORS as error:
+  except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
   finally:
     if part:

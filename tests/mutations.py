@@ -52,6 +52,10 @@ MUTATIONS = {
             ('if len(names) != NUM_CLASSES:', 'if len(names) > NUM_CLASSES:'),
         ],
         'test_cifar10_input.py::test_verify_names_file_and_fault': [
+            ("open(files.open_regular(path), 'rb')", "open(path, 'rb')"),
+            ('records += labels.size', 'records += 1'),
+            ('labels[bad], records + bad,', 'labels[bad], bad,'),
+            ('if not size or size % RECORD_BYTES:', 'if size % RECORD_BYTES:'),
             ('labels.max() >= NUM_CLASSES', 'labels.max() > NUM_CLASSES'),
         ],
         'test_cifar10_input.py::test_download_expects_the_official_archive': [
@@ -177,6 +181,42 @@ MUTATIONS = {
         ],
         'test_cifar10_input.py::test_inputs_are_never_more_than_the_images': [
             ('batch_size = min(batch_size, examples)', 'pass'),
+        ],
+        'test_cifar10_input.py::test_verify_counts_and_hashes': [
+            ('digest.update(block)', 'digest.update(block[1:])'),
+        ],
+        'test_cifar10_input.py::test_verify_needs_the_memory_of_a_part_of_a_'
+        'file': [
+            ('source.read(BLOCK_BYTES)', 'source.read()'),
+        ],
+        'test_cifar10_input.py::test_the_data_folder_itself_can_be_named': [
+            ('== FOLDER or any(\n', '== FOLDER or all(\n'),
+        ],
+        'test_cifar10_input.py::test_download_into_the_data_folder_itself': [
+            ('os.path.basename(os.path.normpath(data_dir)) == FOLDER or any(',
+             'any('),
+            ('os.path.basename(os.path.normpath(data_dir)) == FOLDER',
+             'os.path.basename(data_dir) == FOLDER'),
+            ("os.path.dirname(os.path.normpath(folder)) or '.'",
+             "os.path.dirname(folder) or '.'"),
+        ],
+        'test_cifar10_input.py::test_a_folder_of_the_data_in_the_one_named_'
+        'is_preferred': [
+            ('if itself and not os.path.lexists(inside):', 'if itself:'),
+        ],
+        'test_cifar10_input.py::test_download_leaves_nothing_where_the_disk_'
+        'is_full': [
+            ('    except OSError as error:\n      if not '
+             'os.path.isdir(folder):',
+             '    except ValueError as error:\n      if not '
+             'os.path.isdir(folder):'),
+        ],
+        'test_cifar10_input.py::test_a_stopped_download_leaves_nothing': [
+            ('    shutil.rmtree(scratch, ignore_errors=True)', '    pass'),
+        ],
+        'test_cifar10_input.py::test_names_are_never_patterns_or_addresses': [
+            ('os.fsencode(os.path.abspath(name))', 'os.path.abspath(name)'),
+            ('os.fsencode(os.path.abspath(name))', 'os.fsencode(name)'),
         ],
     },
     'cifar10.py': {
@@ -327,6 +367,10 @@ MUTATIONS = {
         'test_cifar10_train.py::test_late_averages_keep_the_schedules_share'
         '[fast]': [
             ('average_decay=0.999', 'average_decay=0.9999'),
+        ],
+        'test_cifar10_input.py::test_the_data_folder_itself_can_be_named': [
+            ('cifar10_input.data_folder(_tutorial_flags().data_dir)',
+             'os.path.join(_tutorial_flags().data_dir, cifar10_input.FOLDER)'),
         ],
     },
     'cifar10_train.py': {
@@ -870,25 +914,24 @@ MUTATIONS = {
         ],
         'test_checkpoint.py::test_what_cannot_be_opened_is_not_called_'
         'damaged': [
-            ('if not isinstance(error, FileNotFoundError):', 'if False:'),
+            ('raise _unreadable(path, error.strerror)',
+             "raise DamagedError('Checkpoint %s is damaged' % path)"),
         ],
         'test_checkpoint.py::test_what_is_not_finite_is_neither_saved_nor_'
         'read': [
             ("  if name:\n    raise CheckpointError('The network for",
              "  if False:\n    raise CheckpointError('The network for"),
-            ("  if name:\n    raise CheckpointError('Checkpoint %s holds "
-             "weights",
-             "  if False:\n    raise CheckpointError('Checkpoint %s holds "
-             "weights"),
+            ("  if name:\n    raise DamagedError('Checkpoint %s holds",
+             "  if False:\n    raise DamagedError('Checkpoint %s holds"),
         ],
         'test_checkpoint.py::test_settings_that_no_program_writes_are_'
         'refused': [
             ('isinstance(value, (int, float)) and abs(value) < 2**53',
              'isinstance(value, (int, float))'),
             ('if not isinstance(each, dict):', 'if False:'),
-            ('      elif not isinstance(value, str) and not (',
-             '      elif value is not None and not isinstance(value, str) and '
-             'not ('),
+            ('      elif not (isinstance(value, (int, float))',
+             '      elif value is not None and not (isinstance(value, '
+             '(int, float))'),
         ],
         'test_checkpoint.py::test_averages_are_asked_for_or_checked_where_they_'
         'are': [
@@ -906,10 +949,10 @@ MUTATIONS = {
         ],
         'test_checkpoint.py::test_another_network_is_refused': [
             ('[average] * (averaged or average in arrays)', '[]'),
-            ('if (list(found.shape), found.dtype) != (shape, np.float32):',
-             'if list(found.shape) != shape:'),
-            ('if (list(found.shape), found.dtype) != (shape, np.float32):',
-             'if found.dtype != np.float32:'),
+            ('if (list(found.shape), found.dtype) != (shape, np.float32) or (',
+             'if list(found.shape) != shape or ('),
+            ('if (list(found.shape), found.dtype) != (shape, np.float32) or (',
+             'if found.dtype != np.float32 or ('),
             ('not 0 <= step < 10**18', 'False'),
             ('if step.shape or', 'if'),
             ("step.dtype.kind not in 'iu'", 'False'),
@@ -1155,6 +1198,211 @@ MUTATIONS = {
         'test_report.py::test_what_is_drawn_of_the_committed_networks': [
             ("each['multiply_adds'] / 1e6", "each['multiply_adds'] / 1e3"),
         ],
+        'test_report.py::test_edited_files_are_named_and_left_out': [
+            ('files.read_json(path, parse_float=decimal.Decimal)',
+             "__import__('json').load(open(path), parse_"
+             'float=decimal.Decimal)'),
+        ],
+        'test_report.py::test_what_is_no_file_is_named_at_once': [
+            ('except (OSError, ValueError, ArithmeticError, RecursionError)',
+             'except (ValueError, ArithmeticError, RecursionError)'),
+        ],
+        'test_report.py::test_broken_files_are_named_and_left_out': [
+            ('return 1 if faults else 0', 'return 0'),
+        ],
+        'test_report.py::test_files_that_do_not_belong_together_are_left_out': [
+            ('if result.get(name) != settings.get(name):', 'if False:'),
+            ("if result['global_step'] != made.get('last_step', 0):",
+             'if False:'),
+            ("if each['data_digest'] != line[-1]['data_digest']:", 'if False:'),
+        ],
+        'test_report.py::test_a_copy_counts_once': [
+            ('if found in networks.values():', 'if False:'),
+        ],
+        'test_report.py::test_networks_without_an_evaluation_are_named': [
+            ("elif {'run.json', 'compress.json'} & set(names):", 'elif False:'),
+        ],
+        'test_report.py::test_networks_of_other_images_are_refused': [
+            ('if len(seen) > 1:', 'if False:'),
+            ('training = data[0] == other_data[0]',
+             'training = data[0] != other_data[0]'),
+            ("data=(str(result['data_digest']),", "data=('',"),
+            ("str(line[-1]['data_digest'])))", "''))"),
+        ],
+        'test_report.py::test_values_of_other_types_are_left_out_or_shown': [
+            ("data=(str(result['data_digest']),",
+             "data=(result['data_digest'],"),
+            ('TypeError, AttributeError,\n', 'TypeError,\n'),
+            ("'%s is %.60a, not a %s'", "'%s is %a, not a %s'"),
+            ('is about %s = %.60a, not %.60a', 'is about %s = %s, not %.60a'),
+        ],
+        'test_report.py::test_published_figures_that_cannot_be_are_refused': [
+            ('KeyError, TypeError, csv.Error)', 'KeyError, TypeError)'),
+            ('tuple(number(name, row[name])\n',
+             'tuple(decimal.Decimal(row[name])\n'),
+        ],
+        'test_report.py::test_terminals_without_the_sign_and_names_that_are_'
+        'not_utf8': [
+            ("text = text.replace('± ', '+-')", 'pass'),
+            ("text.replace('± ', '+-')", "text.replace('±', '+-')"),
+        ],
+        'test_report.py::test_an_output_that_nobody_reads_or_that_is_full': [
+            ('(signal.SIGINT, signal.SIGPIPE)', '(signal.SIGINT,)'),
+            ('    os.dup2(os.open(os.devnull, os.O_WRONLY), '
+             'sys.stdout.fileno())\n',
+             ''),
+            ('print(text, flush=True)', 'print(text)'),
+        ],
+        'test_report.py::test_ctrl_c_ends_the_report_without_a_traceback': [
+            ('(signal.SIGINT, signal.SIGPIPE)', '(signal.SIGPIPE,)'),
+        ],
+        'test_report.py::test_a_folder_that_cannot_be_written_to_still_'
+        'gives_the_table': [
+            ('    faults.append(error)\n  for fault',
+             '    sys.exit(str(error))\n  for fault'),
+        ],
+        'test_report.py::test_a_full_disk_leaves_the_old_files': [
+            ('    files.write(path, content)\n',
+             "    open(path, 'wb').write(content)\n"),
+        ],
+        'test_report.py::test_through_a_link_the_report_is_the_same': [
+            ('os.path.realpath(__file__)', 'os.path.abspath(__file__)'),
+        ],
+        'test_report.py::test_the_report_loads_no_tensorflow': [
+            ('import tables\n', 'import tables\nimport cifar10\n'),
+        ],
+    },
+    'tests/demo_data.py': {
+        'test_demo_data.py::test_stopped_it_leaves_nothing_and_no_traceback': [
+            ('    shutil.rmtree(part, ignore_errors=True)', '    pass'),
+            ('signal.SIGTERM, signal.SIGUSR1)', 'signal.SIGTERM)'),
+            ('except KeyboardInterrupt:', 'except ValueError:'),
+        ],
+        'test_demo_data.py::test_two_at_once_make_one': [
+            ('if not os.path.isdir(os.path.join(folder, FOLDER)):', 'if True:'),
+        ],
+        'test_demo_data.py::test_a_folder_that_cannot_be_made_is_one_'
+        'sentence': [
+            ('  except OSError as error:\n    sys',
+             '  except ValueError as error:\n    sys'),
+        ],
+        'test_demo_data.py::test_data_that_are_there_stay_as_they_are': [
+            ('for name in [FOLDER] + FILES)', 'for name in [FOLDER])'),
+        ],
+    },
+    'benchmarks/timing.py': {
+        'test_benchmarks.py::test_a_result_that_cannot_be_printed': [
+            ('    os.dup2(os.open(os.devnull, os.O_WRONLY), '
+             'sys.stdout.fileno())\n',
+             ''),
+            ('sys.exit(128 + signal.SIGPIPE if isinstance(error, '
+             'BrokenPipeError) else\n             ',
+             'sys.exit('),
+        ],
+    },
+    'results/cells.py': {
+        'test_cells.py::test_constants_are_those_of_the_programs': [
+            ('RANDOM_STREAMS = 2', 'RANDOM_STREAMS = 3'),
+            ("'finetune': 0.01}", "'finetune': 0.02}"),
+        ],
+        'test_cells.py::test_parents_come_first_and_a_cell_has_all_of_a_'
+        'width': [
+            ('  if settings.modes or settings.controls:\n', '  if True:\n'),
+            ('    if mode in settings.modes:\n', '    if True:\n'),
+        ],
+        'test_cells.py::test_what_is_damaged_is_not_finished': [
+            ('    if digest != self._digest(network, step):', '    if False:'),
+            ('  except (OSError, ValueError, RecursionError):\n    return None',
+             '  except FileNotFoundError:\n    return None'),
+        ],
+        'test_cells.py::test_a_result_of_something_else_finishes_nothing': [
+            ("    if step != report.get('last_step', 0):", '    if False:'),
+            ("    if (result.get('split'), result.get('weights')) != ('test', "
+             "'averaged'):",
+             "    if result.get('split') != 'test':"),
+        ],
+        'test_cells.py::test_children_of_weights_that_were_made_again_do_'
+        'not_fit': [
+            ('    if network.parent and self(network.parent)[0]:',
+             '    if False:'),
+        ],
+        'test_cells.py::test_a_cell_whose_parent_is_unfinished_says_so_first': [
+            ('    mine = [Network(cell.seed, SCRATCH, CONV1_CHANNELS)] + '
+             'mine\n',
+             '    pass\n'),
+        ],
+        'test_cells.py::test_other_settings_do_not_fit': [
+            ("      yield from differences({name: report.get('epochs')}, "
+             '{name: epochs})\n',
+             ''),
+            ("'finetune_epochs' if network.fine_tuned else 'epochs'",
+             "'epochs'"),
+        ],
+        'test_cells.py::test_one_unfinished_network_does_not_fit_as_well': [
+            ('parent=expected(settings, data, network.parent))', ')'),
+            ('      parent_step=last_step(settings.epochs, data))', '      )'),
+        ],
+        'test_cells.py::test_networks_made_by_hand_in_another_way_do_not_fit': [
+            ('        learning_rate=LEARNING_RATES[settings.schedule],\n', ''),
+            ("            'seed': network.seed, ", '            '),
+        ],
+        'test_cells.py::test_a_training_of_another_length_does_not_fit': [
+            ("      yield from differences(report, {'last_step': last_"
+             'step(epochs, data)})\n',
+             ''),
+        ],
+        'test_run_experiments.py::test_replaced_data_are_refused': [
+            ('known else Data(None, None, None)',
+             'False else Data(None, None, None)'),
+        ],
+    },
+    'run_experiments.sh': {
+        'test_run_experiments.py::test_a_bad_setting_is_refused_at_once': [
+            ('set -feuo', 'set -euo'),
+            ('  ((word < 2 ** 31)) ||', '  ((word < 2 ** 40)) ||'),
+            ('((${#list[@]} >= $2 &&', '((${#list[@]} >= 0 &&'),
+        ],
+        'test_run_experiments.py::test_settings_are_split_and_normalised': [
+            ('  for word in ${!1//,/ }; do', '  for word in ${!1}; do'),
+            ('[[ $1 != GPUS && " ${list[*]} "', '[[ " ${list[*]} "'),
+        ],
+        'test_run_experiments.py::test_a_schedule_has_its_epochs': [
+            ('[published]=128 [fast]=50', '[published]=128 [fast]=51'),
+        ],
+        'test_run_experiments.py::test_names_mean_the_folder_where_one_'
+        'stands': [
+            ('self=$(readlink -f -- "${BASH_SOURCE[0]}")',
+             'self=$PWD/${BASH_SOURCE[0]}'),
+            ('PYTHON=$program\n', 'PYTHON=$(readlink -f -- "$program")\n'),
+        ],
+        'test_run_experiments.py::test_a_polite_stop_saves_and_says_how_to_'
+        'go_on': [
+            ('signals=(HUP INT', 'signals=(INT'),
+            ('assigned "${given[@]}"', 'assigned OUT'),
+        ],
+        'test_run_experiments.py::test_a_stop_reaches_a_paused_training_and_'
+        'all_of_a_group': [
+            ('  while kill -0 $children; do', '  while [[ $(jobs -pr) ]]; do'),
+            ('; kill -CONT $children;', ';'),
+        ],
+        'test_run_experiments.py::test_nothing_is_believed_to_be_finished': [
+            ('  elif [[ $left == scratch_64\\ * ]]; then',
+             '  elif false; then'),
+            ('  [[ -z $left ]] || halt 1 "the table',
+             '  [[ -n "" ]] || : "the table'),
+        ],
+        'test_run_experiments.py::test_other_settings_are_refused_before_'
+        'anything_runs': [
+            ('results/cells.py "$@") || exit; }',
+             'results/cells.py "$@") || true; }'),
+        ],
+        'test_run_experiments.py::test_slurm_jobs_wait_for_their_seeds_'
+        'parent': [
+            ('"--chdir=$stood" ', ''),
+        ],
+        'test_run_experiments.py::test_slurm_has_no_empty_jobs': [
+            ('    [[ $widths ]] || continue\n', ''),
+        ],
     },
 }
 
@@ -1210,7 +1458,8 @@ def fault(folder, mutation):
         mutation.original)
   mutant = text.replace(mutation.original, mutation.replacement)
   try:
-    compile(mutant, path, 'exec')
+    if path.endswith('.py'):
+      compile(mutant, path, 'exec')
   except SyntaxError as error:
     return False, 'does not compile: %s' % error
   with open(path, 'w') as target:

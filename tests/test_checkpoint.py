@@ -77,6 +77,13 @@ def step_of_two(arrays):
 def step_below(arrays):
   arrays['global_step'] = np.int64(-1)
 
+def of_no_width(arrays):
+  for name in list(arrays):
+    if name.startswith('conv1/'):
+      arrays[name] = arrays[name][..., :0]
+    if name.startswith('conv2/weights'):
+      arrays[name] = arrays[name][:, :, :0]
+
 def step_between(arrays):
   arrays['global_step'] = np.float64(0.5)
 
@@ -88,6 +95,7 @@ def step_between(arrays):
     (drop_all, 'lacks conv1/weights'),
     (retype, r'conv1/weights of type float64 .* expected float32'),
     (word, 'local4/biases/ExponentialMovingAverage of type .S1'),
+    (of_no_width, 'conv1/weights of type float32 and shape'),
     (step_of_two, 'has global_step'), (step_below, 'has global_step'),
     (step_between, 'has global_step')])
 def test_another_network_is_refused(tmp_path, change, words):
@@ -115,7 +123,8 @@ def test_the_newest_checkpoint_is_that_of_the_highest_step(tmp_path):
 @pytest.mark.parametrize('text', [
     'x', '[]', 'null', '3', '{"seed": [1]}', '{"seed": null}',
     '{"seed": %s}' % ('9' * 400), '{"parent": {"rate": 1e999}}',
-    '{"a": NaN}', '[' * 100000, b'\xff'], ids=range(11))
+    '{"a": NaN}', '[' * 100000, b'\xff', '{"seed": {"a": 1}}',
+    '{"criterion": "\\ud800"}', '{"parent": 3}'], ids=range(14))
 def test_settings_that_no_program_writes_are_refused(tmp_path, monkeypatch,
                                                      text):
   monkeypatch.setattr(checkpoint.json, 'dumps', lambda settings: (
@@ -220,6 +229,24 @@ def test_damaged_checkpoints_are_moved_aside(tmp_path, capsys):
     assert (aside / 'model.ckpt-2.index').read_bytes() == b'bad'
     assert (aside / 'model.ckpt-2.data-00000-of-00001').stat().st_size > 10**6
     assert 'moved to %s' % aside in capsys.readouterr().err or number == '2'
+
+
+@pytest.mark.parametrize('error, words', [
+    (MemoryError(), 'Cannot allocate memory'),
+    (tf.errors.UnknownError(None, None, 'x; Too many open files'), 'Too many'),
+    (tf.errors.UnknownError(None, None, ''), 'Cannot allocate memory'),
+    (OSError(5, 'Input/output error'), 'Input/output error')])
+def test_short_of_something_nothing_is_called_damaged(tmp_path, monkeypatch,
+                                                      error, words):
+  checkpoint.save(str(tmp_path), network(5), {})
+  def fail(name):
+    raise error
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.tf, 'train', type('Train', (), {
+        'NewCheckpointReader': staticmethod(fail)}), raising=False)
+    with pytest.raises(CheckpointError, match='cannot be read .*' + words):
+      checkpoint.read_to_continue(str(tmp_path), cifar10.shapes_like)
+  assert conftest.newest(tmp_path)[0].endswith('model.ckpt-0')
 
 
 def test_what_cannot_be_opened_is_not_called_damaged(tmp_path):

@@ -156,7 +156,7 @@ def write_row(folder, settings, result):
         event.wall_time = time.time()
         writer.write(event.SerializeToString())
     os.replace(part, os.path.join(folder, ROW))
-  except checkpoint.WRITE_ERRORS as error:
+  except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
 
 
