@@ -23,6 +23,7 @@ import zlib
 
 import cifar10_input
 from cifar10_input import UserError
+from thinet import devices
 from thinet import files
 from thinet import operations
 from thinet import precondition
@@ -286,7 +287,7 @@ def towers(batch_size):
   Args:
     batch_size: images in the batch.
   """
-  alone = operations.on_gpu() or operations.cores() < 2 or batch_size < 2
+  alone = operations.on_gpu() or devices.cores() < 2 or batch_size < 2
   return 1 if alone else 2
 
 
@@ -473,7 +474,7 @@ def session_config(number=1):
   """
   return tf.ConfigProto(
       allow_soft_placement=True,
-      intra_op_parallelism_threads=operations.cores() // number,
+      intra_op_parallelism_threads=devices.cores() // number,
       gpu_options=tf.GPUOptions(allow_growth=True))
 
 

@@ -33,6 +33,7 @@ import cifar10_eval
 import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
+from thinet import devices
 from thinet import files
 from thinet import operations
 from thinet import summaries
@@ -423,8 +424,8 @@ def header(plan):
       'Folder: %s.' % FLAGS.train_dir]
   gpu = operations.unused_gpu()
   if gpu:
-    lines.append("TensorFlow does not see this machine's %s; to use it: pip "
-                 "install 'tensorflow[and-cuda]>=2.20,<2.22'." % gpu)
+    lines.append("TensorFlow does not see this machine's %s; to use it: %s." % (
+        gpu, devices.INSTALL))
   return '\n'.join(lines)
 
 

@@ -5,9 +5,11 @@
 #   ./run_experiments.sh demo                          # small, on drawn images
 #   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh      # a cell on each GPU
 #   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1  # with sbatch's options
+#   ./run_experiments.sh plan                          # lists what it would do
+#   ./run_experiments.sh status                        # how far it is
 #
 # The same command continues an interrupted sweep, and repeats nothing that
-# results/cells.py finds finished. Settings come from the environment; words of
+# results/status.py finds finished. Settings come from the environment; words of
 # a list are separated by blanks, commas or new lines:
 [ -n "${BASH_VERSION:-}" ] || { echo "run_experiments.sh: run it with bash." >&2
                                 exit 2; }
@@ -21,8 +23,9 @@ if [[ ${1:-} == demo ]]; then
   demo=yes; shift
 fi
 case "${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
-  '' | slurm | cell | table) ;;
-  *) echo "usage: $0 [demo] [slurm [sbatch options]]" >&2; exit 2 ;;
+  '' | plan | status | slurm | cell | table) ;;
+  *) echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]" >&2
+     exit 2 ;;
 esac
 settings=(PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
           FINETUNE_EPOCHS MODES CONTROLS JOBS GPUS)
@@ -33,8 +36,8 @@ done
 
 if [[ $demo ]]; then
   : "${DATA_DIR:=data/demo}" "${OUT:=runs/demo}" "${WIDTHS:=64 8}"
-  : "${EPOCHS:=10}" "${CONTROLS=}"
-  : "${MODES=thinet_none thinet_scale}"
+  : "${SCHEDULE:=fast}" "${EPOCHS:=6}" "${FINETUNE_EPOCHS:=3}" "${CONTROLS=}"
+  : "${MODES=thinet_none least_squares_full}"
 fi
 : "${PYTHON:=python3}"              # Interpreter that has requirements.txt.
 : "${DATA_DIR:=data}"               # Holds cifar-10-batches-bin, or will.
@@ -85,7 +88,7 @@ words WIDTHS 1 $many '0*([1-9]|[1-5][0-9]|6[0-4])' \
 words SEEDS 1 $many '0*[0-9]{1,10}' 'whole numbers, 0 to 2147483647'
 for word in $SEEDS; do
   ((word < 2 ** 31)) ||
-    refuse "SEEDS has $word; give whole numbers, 0 to 2147483647."
+    refuse "SEEDS has ${word@Q}; give whole numbers, 0 to 2147483647."
 done
 words SCHEDULE 1 1 'published|fast' 'published or fast'
 : "${EPOCHS:=${epochs[$SCHEDULE]}}"
@@ -110,7 +113,8 @@ export "${settings[@]}"
 
 stood=$PWD
 self=$(readlink -f -- "${BASH_SOURCE[0]}")
-cd -- "${self%/*}"
+here=${self%/*}
+cd -- "$here"
 
 # quoted WORD...: prints words as any shell reads them, a blank after each.
 quoted() {
@@ -127,14 +131,16 @@ assigned() {
 }
 
 # Programs run in the background, so that a signal reaches this shell at once.
+declare -A device_of=() cell_of=()   # By process; of what runs at a time.
 # halt CODE WHY: tells them to stop, upon which a training saves; waits for
 # them, and says what continues the sweep.
 halt() {
   trap '' "${signals[@]}"
   local children tenths=0 line
   children=$(jobs -pr)
-  # shellcheck disable=SC2086   # One word a process.
-  while kill -0 $children; do   # Bash 5.2's own table may miss an end.
+  # Bash 5.2's own table may miss an end. One word a process:
+  # shellcheck disable=SC2086
+  while kill -0 $children "${!device_of[@]}"; do
     # Again later, should one have been too young to hear it; a paused one goes
     # on, so that it hears.
     ((tenths++ % 50)) || { kill -TERM $children; kill -CONT $children; } || true
@@ -146,6 +152,7 @@ halt() {
        line+=$(quoted bash "$self" "${arguments[@]}") ;;
   esac
   echo "run_experiments.sh: ${line% }" >&2 || true
+  (($1 < 128)) || halted=yes
   exit "$1"
 }
 signals=(HUP INT QUIT PIPE TERM USR1 USR2 XCPU)   # Ignored ones stay so.
@@ -154,34 +161,57 @@ for name in "${signals[@]}"; do
   trap "halt $((128 + $(kill -l "$name"))) 'stopped by SIG$name'" "$name"
 done
 
+# run COMMAND...: prints a command, to be pasted anywhere, and runs it.
 run() {
-  echo "+ $*" 2> /dev/null || halt 141 'stopped because the output was closed'
+  local line
+  line="+ $(quoted "$@")"
+  echo "${line% }" 2> /dev/null ||
+    halt 141 'stopped because the output was closed'
   "$@" &
   wait "$!"
 }
 
 # unfinished [CELL]: sets `left` to what is not finished, a line each: cells of
 # the sweep, or networks of a cell, with a reason. Refuses what does not fit.
-unfinished() { left=$("$PYTHON" results/cells.py "$@") || exit; }
+unfinished() { left=$("$PYTHON" results/status.py left "$@") || exit; }
 
-# evaluated NAME COMMAND...: runs the command, which makes a network, and
-# evaluates it, unless both are finished.
-evaluated() {
-  [[ $'\n'$left == *$'\n'"$1 "* ]] || return 0
-  run "$PYTHON" "${@:2}" "--data_dir=$DATA_DIR"
-  run "$PYTHON" cifar10_eval.py "--data_dir=$DATA_DIR" \
-    "--checkpoint_dir=$folder/$1"
+# tell WHAT...: prints what results/status.py says of the sweep.
+tell() {
+  local code=0
+  "$PYTHON" results/status.py "$@" || code=$?
+  ((code != 141)) || halt 141 'stopped because the output was closed'
+  ((code == 0)) || exit "$code"
 }
+
+# made NAME COMMAND...: runs the command, which makes and rates a network,
+# unless it is finished.
+made() {
+  [[ $'\n'$left == *$'\n'"$1 "* ]] || return 0
+  tell cell "${this[@]}" "$1"
+  run "$PYTHON" "$here/$2" "${@:3}" "--data_dir=$DATA_DIR" --evaluate
+}
+
+# noted: holds a file while this cell runs, for `status`; it says then who does,
+# and, if the cell fails, how. A convenience: without the file it goes on.
+noted() {
+  local note="$OUT/.cells/$1_$2_$3" file
+  mkdir -p "$OUT/.cells" && exec {file}<> "$note" && flock -w 1 "$file" &&
+    echo "process $$ on $HOSTNAME" > "$note" || return 0
+  # shellcheck disable=SC2064   # The number as it is now.
+  trap "code=\$?; [[ \$code == 0 || \${halted:-} ]] ||
+    echo \"failed with exit code \$code\" > ${note@Q}" EXIT
+} 2> /dev/null
 
 # cell STAGE SEED WIDTH: runs the training from scratch, or everything that is
 # made from the seed's parent, which must be finished.
 cell() {
   [[ $# == 3 && "$1 $2 $3" =~ ^(scratch|slim)\ [0-9]+\ [0-9]+$ ]] ||
     refuse "cell ${*@Q} is none; as: cell scratch 0 8, or: cell slim 0 8"
-  local folder=$OUT/seed$2 mode slim
+  local folder=$OUT/seed$2 mode slim this=("$@")
+  noted "$@"
   unfinished "$@"
   if [[ $1 == scratch ]]; then
-    evaluated "scratch_$3" cifar10_train.py "--seed=$2" \
+    made "scratch_$3" cifar10_train.py "--seed=$2" \
       "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" \
       "--schedule=$SCHEDULE" "--epochs=$EPOCHS" "--precision=$PRECISION"
   elif [[ $left == scratch_64\ * ]]; then
@@ -189,12 +219,12 @@ cell() {
   else
     for mode in $MODES $CONTROLS; do
       slim=${mode}_$3
-      evaluated "$slim" thinet_compress.py "--seed=$2" \
+      made "$slim" thinet_compress.py "--seed=$2" \
         "--output_dir=$folder/$slim" "--checkpoint_dir=$folder/scratch_64" \
         "--conv1_channels=$3" "--criterion=${mode%_*}" \
         "--reconstruction=${mode##*_}"
       [[ " $MODES " == *" $mode "* ]] || continue
-      evaluated "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
+      made "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
         "--checkpoint_dir=$folder/$slim" \
         "--train_dir=$folder/${slim}_finetuned" \
         "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
@@ -202,11 +232,18 @@ cell() {
   fi
   unfinished "$@"
   [[ -z $left ]] || halt 1 "its programs ran, but ${left%%$'\n'*}"
+  tell cell "$@"
 }
 
-# cells STAGE: runs the cells of a stage that are left on the free devices.
+# named NAME: copies lines, with the name before each, until there are no more.
+named() {
+  local line
+  trap '' "${signals[@]}"
+  while IFS= read -r line || [[ $line ]]; do
+    printf '[%s] %s\n' "$1" "$line" || return 0
+  done 2> /dev/null
+}
 read -ra free <<<"${GPUS:-$(seq -s ' ' "$JOBS")}"
-declare -A device_of=() cell_of=()
 reap() {
   local ended status=0
   wait -n -p ended || status=$?
@@ -215,14 +252,18 @@ reap() {
   free+=("${device_of[$ended]}")
   unset "device_of[$ended]"
 }
+# cells STAGE: runs the cells of a stage that are left on the free devices.
 cells() {
-  local each lines
+  local each lines stage seed width
   readarray -t lines <<<"$left"
   for each in "${lines[@]}"; do
     [[ $each == "$1 "* ]] || continue
     ((${#free[@]})) || reap
-    # shellcheck disable=SC2086   # A stage, a seed and a width.
-    env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} bash "$self" cell $each &
+    read -r stage seed width <<<"$each"
+    # Of a pipeline, `jobs -p` has the first process, and $! is the last.
+    env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} \
+      bash "$self" cell "$stage" "$seed" "$width" 2>&1 |
+      named "seed $seed $stage $width" &
     device_of[$!]=${free[0]} cell_of[$!]=$each
     free=("${free[@]:1}")
   done
@@ -231,7 +272,7 @@ cells() {
 
 # table [OPTION]: prints the table, which must not lack a cell.
 table() {
-  run "$PYTHON" results/report.py "$OUT" "$@"
+  run "$PYTHON" "$here/results/report.py" "$OUT" "$@"
   unfinished
   [[ -z $left ]] || halt 1 "the table lacks cells: ${left//$'\n'/, }"
 }
@@ -267,15 +308,19 @@ slurm() {
 }
 
 case "${1:-}" in
-  cell | table) "$@" ;;
+  plan | status) tell "$1" ;;
+  cell) "$@" ;;
+  table) "$@"; tell made ;;
   *)
     unfinished
-    [[ -z $demo ]] || run "$PYTHON" tests/demo_data.py "$DATA_DIR"
+    tell plan ${1:+slurm}
+    [[ -z $demo ]] || run "$PYTHON" "$here/tests/demo_data.py" "$DATA_DIR"
     if [[ ${1:-} == slurm ]]; then
       slurm "${@:2}"
     else
       cells scratch
       cells slim
       table ${demo:+--published=}
+      tell made "$SECONDS"
     fi ;;
 esac

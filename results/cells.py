@@ -1,25 +1,15 @@
-"""Which networks of a sweep are finished, and which do not fit its settings.
+"""The networks of a sweep: which are finished, and which do not fit its settings.
 
-  python results/cells.py                 # a line a cell: slim 0 8
-  python results/cells.py slim 0 8        # a line a network of this cell
-
-run_experiments.sh asks this before it runs a cell and afterwards; the settings
-are its environment. Prints the cells that are not finished, in their order, or
-the networks of one cell that are not, each with the reason. A network is
-finished when its files say so and their digests agree: it was trained to its
-last step, or compressed, and rated on the present test images.
-
-Exits 2, with one sentence, if a network in OUT was made with other settings or
-from other weights of its parent, as the table would mix them, no matter whether
-this sweep would make it. About 0.1 s, and a second for each gigabyte of
-checkpoints.
+A network is finished when its files say so and their digests agree: it was
+trained to its last step, or compressed, and rated on the present test images. A
+network in OUT that was made with other settings or from other weights of its
+parent does not fit, as the table would mix them, no matter whether this sweep
+would make it. About 0.1 s, and a second for each gigabyte of checkpoints.
 """
 import functools
-import importlib.util
 import math
 import os
 import re
-import signal
 import sys
 import typing
 
@@ -63,6 +53,8 @@ class Settings(typing.NamedTuple):
   finetune_epochs: float
   modes: list            # Compressed and fine-tuned.
   controls: list         # Compressed alone.
+  jobs: int = 1          # Cells side by side,
+  gpus: tuple = ()       # or one on each of these.
 
 
 class Network(typing.NamedTuple):
@@ -103,7 +95,7 @@ class Data(typing.NamedTuple):
 def from_environment(environment):
   """Makes Settings from the environment of run_experiments.sh."""
   words = {name: environment[name].split()
-           for name in ('WIDTHS', 'SEEDS', 'MODES', 'CONTROLS')}
+           for name in ('WIDTHS', 'SEEDS', 'MODES', 'CONTROLS', 'GPUS')}
   return Settings(
       out=environment['OUT'], data_dir=environment['DATA_DIR'],
       widths=[int(word) for word in words['WIDTHS']],
@@ -111,7 +103,8 @@ def from_environment(environment):
       schedule=environment['SCHEDULE'], epochs=float(environment['EPOCHS']),
       precision=environment['PRECISION'],
       finetune_epochs=float(environment['FINETUNE_EPOCHS']),
-      modes=words['MODES'], controls=words['CONTROLS'])
+      modes=words['MODES'], controls=words['CONTROLS'],
+      jobs=int(environment['JOBS']), gpus=tuple(words['GPUS']))
 
 
 # ------------------------------------------------------------------ the plan
@@ -397,45 +390,3 @@ def left(cell, settings, finished):
   if cell.stage != SCRATCH:
     mine = [Network(cell.seed, SCRATCH, CONV1_CHANNELS)] + mine
   return [(each.name, finished(each)[0]) for each in mine if finished(each)[0]]
-
-
-def main(arguments):
-  try:
-    settings = from_environment(os.environ)
-  except KeyError as error:
-    print('cells.py: %s is not set; run ./run_experiments.sh, which asks this '
-          'itself.' % error, file=sys.stderr)
-    return 2
-  lacks = [name for name in ('numpy', 'six', 'tensorflow')
-           if not importlib.util.find_spec(name)]
-  if lacks:
-    print('run_experiments.sh: PYTHON=%s lacks %s; run: %s -m pip install -r '
-          'requirements.txt' % (sys.executable, lacks[0], sys.executable),
-          file=sys.stderr)
-    return 2
-  cell = arguments and Cell(arguments[0], int(arguments[1]), int(arguments[2]))
-  try:
-    known = any(made(settings, each) or rated(settings, each)
-                for each in found(settings.out))
-    data = read_data(settings.data_dir) if known else Data(None, None, None)
-    finished = Finished(settings, data)
-    check_settings(settings, data)
-    check_parents(settings, networks(cell, settings) if cell else
-                  found(settings.out), finished)
-  except MisfitError as error:
-    print('run_experiments.sh: %s' % error, file=sys.stderr)
-    return 2
-  if cell:
-    for name, reason in left(cell, settings, finished):
-      print(name, reason)
-  else:
-    for cell in plan(settings):
-      if left(cell, settings, finished):
-        print(*cell)
-  return 0
-
-
-if __name__ == '__main__':
-  if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)   # Its caller says so.
-  sys.exit(main(sys.argv[1:]))

@@ -301,10 +301,10 @@ MUTATIONS = {
              'inference(part, conv1_channels)'),
         ],
         'test_cifar10.py::test_towers_share_the_cores': [
-            ('operations.cores() < 2', 'operations.cores() < 3'),
+            ('devices.cores() < 2', 'devices.cores() < 3'),
             ('operations.on_gpu() or', ''),
             ('or batch_size < 2', ''),
-            ('operations.cores() // number', 'operations.cores()'),
+            ('devices.cores() // number', 'devices.cores()'),
         ],
         'test_cifar10.py::test_averages_follow_the_updated_weights': [
             ('LOSS_AVERAGE_DECAY = 0.9', 'LOSS_AVERAGE_DECAY = 0.99'),
@@ -1007,11 +1007,15 @@ MUTATIONS = {
             ('  if not os.path.isdir(there):', '  if False:'),
         ],
     },
+    'thinet/devices.py': {
+        'test_operations.py::test_the_device_has_its_name': [
+            ("line.partition(':')[2].strip()", 'line'),
+            ("in ('', '-1'):", "in ('0', '-1'):"),
+        ],
+    },
     'thinet/operations.py': {
         'test_operations.py::test_the_device_has_its_name': [
             ("details.get('device_name', 'GPU')", "'GPU'"),
-            ("line.partition(':')[2].strip()", 'line'),
-            ("in ('', '-1'):", "in ('0', '-1'):"),
         ],
         'test_operations.py::test_lrn_of_an_exported_network': [
             ('root * tf.rsqrt(root))', 'tf.sqrt(root))'),
@@ -1072,6 +1076,44 @@ MUTATIONS = {
             ('ZOOM, DIMMED = 6, 0.2', 'ZOOM, DIMMED = 6, 0.8'),
             ('np.transpose(tiles, [3, 0, 1, 2])',
              'np.transpose(tiles, [3, 1, 0, 2])'),
+        ],
+    },
+    'results/pace.py': {
+        'test_pace.py::test_nothing_is_said_before_anything_is_known': [
+            ('if seconds and share:', 'if share is not None:'),
+        ],
+        'test_pace.py::test_time_is_scaled_by_width_and_epochs': [
+            ('CHANNELS_BESIDE = 15', 'CHANNELS_BESIDE = 0'),
+            ('self.settings.finetune_epochs if network.fine_tuned',
+             'self.settings.epochs if network.fine_tuned'),
+            ('if abs(width - network.width) == nearest]', ']'),
+            ('sum(seconds.values())', 'max(seconds.values())'),
+        ],
+        'test_pace.py::test_a_stage_waits_for_the_one_before_and_cells_share_'
+        'what_is_free': [
+            ('      free = [max(free)] * places\n', ''),
+            ('free[0] + seconds)', 'seconds)'),
+            ('len(self.settings.gpus),', '0,'),
+        ],
+        'test_pace.py::test_what_a_program_needs_beside_its_work_is_measured': [
+            ('before = max(before, rated)', 'pass'),
+            ('if beside > 0 and', 'if'),
+            ('seconds += self._starting', 'pass'),
+        ],
+        'test_pace.py::test_a_running_training_is_known_by_its_newest_'
+        'checkpoint': [
+            ('if since and saved >', 'if since and saved <'),
+            ('      seconds += max(0.0, saved - since)\n', '      pass\n'),
+            ('        seconds -= time.time() - self._idle_since(cell)\n',
+             '        pass\n'),
+            ('    return True\n', '    return False\n'),
+        ],
+    },
+    'results/status.py': {
+        'test_pace.py::test_a_cell_is_done_running_failed_or_waiting': [
+            ("if note.startswith('failed'):", 'if False:'),
+            ('  if cell in sweep.running:', '  if False:'),
+            ("if begun else 'waiting'", "if percent else 'waiting'"),
         ],
     },
     'results/tables.py': {

@@ -59,8 +59,8 @@ def sweep(data, out):
 def stages(out):
   """'start', then the programs that were started, according to the log."""
   with open(out + '.log', errors='replace') as log:
-    return ['start'] + [os.path.basename(line.split()[2]) for line in log
-                        if re.match(r'\+ \S+ \S', line)]
+    found = [re.match(r'(\[.*\] )?\+ \S+ (\S+)', line) for line in log]
+  return ['start'] + [os.path.basename(each[2]) for each in found if each]
 
 
 def ended(process, out, starts, seconds):

@@ -3,8 +3,8 @@
   python tests/stand_in.py cifar10_train.py --train_dir=... --seed=0 ...
 
 Writes in no time what the real program writes into a network's folder, without
-a network in it; runs results/cells.py itself; and appends a line for each call
-to the file $CALLS: the GPU and the arguments. A call that contains $FAIL exits
+a network in it; runs results/status.py itself; and appends a line for each call
+to the file $CALLS: the GPU, the program and its flags. A call that contains $FAIL exits
 with 1, one that contains $SKIP with 0 and without having done anything. A
 training or fine-tuning that contains $WAIT prints lines until it is told to
 stop, or nobody reads them, and saves then.
@@ -76,14 +76,16 @@ def train(flags, schedule, settings):
       precision=flags['precision'], random_streams=2)
   if schedule != 'published':
     settings['last_step'] = last_step
-  os.makedirs(folder, exist_ok=True)
+  lock = files.hold(folder)
   files.write_json(os.path.join(folder, 'run.json'), {
-      'settings': settings, 'epochs': epochs, 'last_step': last_step})
+      'settings': settings, 'epochs': epochs, 'last_step': last_step,
+      'seconds': 20.0})
   if contains('WAIT'):
     code = wait()
     save(folder, 1, settings)
     os._exit(code)
   save(folder, last_step, settings)
+  lock.close()
 
 
 def scratch(flags):
@@ -99,10 +101,11 @@ def compress(flags):
       'conv1_channels': int(flags['conv1_channels']),
       'criterion': flags['criterion'],
       'reconstruction': flags['reconstruction'], 'seed': int(flags['seed']),
-      'fine_tuned': False, 'num_images': min(50000, examples),
+      'fine_tuned': False, 'batch_size': 128,
+      'num_images': min(50000, examples),
       'locations_per_image': 10, 'data_digest': training, 'random_streams': 2,
       'parent': parent['settings'], 'parent_step': step,
-      'parent_digest': digest}
+      'parent_digest': digest, 'seconds': {'moments': 3.0, 'write': 1.0}}
   os.makedirs(flags['output_dir'], exist_ok=True)
   save(flags['output_dir'], 0, result)
   files.write_json(os.path.join(flags['output_dir'], 'compress.json'), result)
@@ -117,35 +120,41 @@ def finetune(flags):
       'parent': slim, 'parent_digest': newest(flags['checkpoint_dir'])[1]})
 
 
-def evaluate(flags):
-  step, digest = newest(flags['checkpoint_dir'])
-  files.write_json(os.path.join(flags['checkpoint_dir'], 'eval.json'), {
+def evaluate(folder, flags):
+  step, digest = newest(folder)
+  files.write_json(os.path.join(folder, 'eval.json'), {
       'split': 'test', 'weights': 'averaged', 'global_step': step,
       'data_digest': data(flags, FILES[1])[0], 'checkpoint_digest': digest,
       'checkpoint': 'model.ckpt-%d' % step})
 
 
 PROGRAMS = {'cifar10_train.py': scratch, 'thinet_compress.py': compress,
-            'thinet_finetune.py': finetune, 'cifar10_eval.py': evaluate}
+            'thinet_finetune.py': finetune}
 
 
 def run(program, *arguments):
   """Does what a program does with these flags."""
-  PROGRAMS[program](dict(argument[2:].split('=', 1) for argument in arguments))
+  flags = {name: value for argument in arguments
+           for name, _, value in [argument[2:].partition('=')]}
+  if program in PROGRAMS:
+    PROGRAMS[program](flags)
+  if 'evaluate' in flags:
+    evaluate(flags.get('train_dir') or flags['output_dir'], flags)
 
 
 def main():
-  program = sys.argv[1]
-  if program == 'results/cells.py':
+  program = os.path.relpath(os.path.realpath(sys.argv[1]), ROOT)
+  if program == 'results/status.py':
     sys.argv = sys.argv[1:]
+    sys.path.insert(0, os.path.join(ROOT, 'results'))
     runpy.run_path(program, run_name='__main__')
   with open(os.environ['CALLS'], 'a') as calls:
     calls.write(' '.join([os.environ.get('CUDA_VISIBLE_DEVICES', 'none')] +
-                         sys.argv[1:]) + '\n')
+                         [program] + sys.argv[2:]) + '\n')
   if contains('FAIL'):
     sys.exit('It failed.')
-  if program in PROGRAMS and not contains('SKIP'):
-    run(*sys.argv[1:])
+  if not contains('SKIP'):
+    run(program, *sys.argv[2:])
 
 
 if __name__ == '__main__':

@@ -30,25 +30,24 @@ def finished(data_dir, tmp_path_factory):
   """Folder of a finished sweep, as the stand-in's programs leave it."""
   out = str(tmp_path_factory.mktemp('finished') / 'out')
   seed = os.path.join(out, 'seed0', '')
-  data = '--data_dir=' + data_dir
 
-  def run(program, folder, *flags):
-    stand_in.run(program, data, '--seed=0', *flags)
-    stand_in.run('cifar10_eval.py', data, '--checkpoint_dir=' + folder)
+  def run(program, *flags):
+    stand_in.run(program, '--data_dir=' + data_dir, '--seed=0', '--evaluate',
+                 *flags)
 
   for width in ('64', '8'):
     folder = seed + 'scratch_' + width
-    run('cifar10_train.py', folder, '--train_dir=' + folder,
+    run('cifar10_train.py', '--train_dir=' + folder,
         '--conv1_channels=' + width, '--schedule=published', '--epochs=5',
         '--precision=float32')
   for mode in ('thinet_none', 'l1_full'):
     folder = '%s%s_8' % (seed, mode)
-    run('thinet_compress.py', folder, '--output_dir=' + folder,
+    run('thinet_compress.py', '--output_dir=' + folder,
         '--checkpoint_dir=%sscratch_64' % seed, '--conv1_channels=8',
         '--criterion=' + mode.split('_')[0],
         '--reconstruction=' + mode.split('_')[1])
   slim = seed + 'thinet_none_8'
-  run('thinet_finetune.py', slim + '_finetuned', '--checkpoint_dir=' + slim,
+  run('thinet_finetune.py', '--checkpoint_dir=' + slim,
       '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
   return out
 
@@ -177,11 +176,10 @@ def test_children_of_weights_that_were_made_again_do_not_fit(
   misfit, left = answer(settings(sweep.parent, data_dir))
   assert not misfit   # Only who is finished has children.
   assert name in left and left[child] == name + ' is not finished'
-  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
-               '--checkpoint_dir=%s' % (sweep / name))
+  stand_in.evaluate(sweep / name, {'data_dir': data_dir})
   assert answer(settings(sweep.parent, data_dir)) == (
-      '%s was made from other weights than %s has now; move it away, or name '
-      'another OUT.' % (sweep / child, sweep / name), None)
+      '%s was made from other weights than %s has now; move it out of '
+      'OUT, or name another OUT.' % (sweep / child, sweep / name), None)
   shutil.rmtree(sweep / child)
   if name == 'scratch_64':
     shutil.rmtree(sweep / 'thinet_none_8')
@@ -200,26 +198,22 @@ def test_a_cell_whose_parent_is_unfinished_says_so_first(sweep, data_dir):
 
 
 @pytest.mark.parametrize('changed, folder, sentence', [
-    (dict(epochs=6.0), 'scratch_64',
-     'was made with EPOCHS=5, not 6; set EPOCHS=5, or name another OUT.'),
-    (dict(epochs=2.5), 'scratch_64',
-     'was made with EPOCHS=5, not 2.5; set EPOCHS=5, or name another OUT.'),
+    (dict(epochs=6.0), 'scratch_64', 'EPOCHS=5, not 6'),
+    (dict(epochs=2.5), 'scratch_64', 'EPOCHS=5, not 2.5'),
     (dict(schedule='fast', epochs=50.0), 'scratch_64',
-     'was made with SCHEDULE=published, not fast; set SCHEDULE=published, or '
-     'name another OUT.'),
+     'SCHEDULE=published, not fast'),
     (dict(precision='bfloat16'), 'scratch_64',
-     'was made with PRECISION=float32, not bfloat16; set PRECISION=float32, '
-     'or name another OUT.'),
+     'PRECISION=float32, not bfloat16'),
     (dict(finetune_epochs=3.0), 'thinet_none_8_finetuned',
-     'was made with FINETUNE_EPOCHS=2, not 3; set FINETUNE_EPOCHS=2, or name '
-     'another OUT.')])
+     'FINETUNE_EPOCHS=2, not 3')])
 @pytest.mark.parametrize('lists', [
     {}, dict(widths=[64], modes=[], controls=[], seeds=[1])])
 def test_other_settings_do_not_fit(sweep, data_dir, changed, folder, sentence,
                                    lists):
   """Also in networks that this sweep would not make: the table mixes them."""
   assert answer(settings(sweep.parent, data_dir, **changed, **lists)) == (
-      '%s %s' % (sweep / folder, sentence), None)
+      '%s was made with %s; go back to that, move the folder out of OUT, or '
+      'name another OUT.' % (sweep / folder, sentence), None)
 
 
 @pytest.mark.parametrize('left', ['scratch_8', 'thinet_none_8',
@@ -274,15 +268,22 @@ def test_a_training_of_another_length_does_not_fit(sweep, data_dir):
   assert 'last_step=10, not 20' in answer(settings(sweep.parent, data_dir))[0]
 
 
-@pytest.mark.parametrize('name, sentence', [
-    ('data_batch_3.bin', 'made from other training images'),
-    ('test_batch.bin', 'rated on other test images')])
-def test_replaced_data_do_not_fit(sweep, data_dir, tmp_path, name, sentence):
+def test_replaced_training_images_do_not_fit(sweep, data_dir, tmp_path):
   shutil.copytree(data_dir, tmp_path / 'data')
   assert answer(settings(sweep.parent, tmp_path / 'data')) == ('', {})
-  flip(tmp_path / 'data' / cifar10_input.FOLDER / name)
+  flip(tmp_path / 'data' / cifar10_input.FOLDER / 'data_batch_3.bin')
   misfit, _ = answer(settings(sweep.parent, tmp_path / 'data'))
-  assert sentence in misfit and 'bring those back' in misfit
+  assert 'made from other training images' in misfit
+  assert 'bring those back' in misfit
+
+
+def test_on_replaced_test_images_all_is_rated_again(sweep, data_dir, tmp_path):
+  shutil.copytree(data_dir, tmp_path / 'data')
+  flip(tmp_path / 'data' / cifar10_input.FOLDER / 'test_batch.bin')
+  misfit, left = answer(settings(sweep.parent, tmp_path / 'data'))
+  assert not misfit and set(left.values()) == {
+      'it was rated on other test images'}
+  assert left.keys() == set(os.listdir(sweep))
 
 
 def test_folders_of_other_names_are_not_looked_at(sweep, data_dir):
@@ -308,8 +309,9 @@ def test_as_a_program_without_tensorflow(sweep, data_dir):
   environment = dict(
       os.environ, OUT=str(sweep.parent), DATA_DIR=data_dir, WIDTHS='64 8',
       SEEDS='0', SCHEDULE='published', EPOCHS='5', PRECISION='float32',
-      FINETUNE_EPOCHS='2', MODES='thinet_none', CONTROLS='l1_full')
-  program = os.path.join(conftest.ROOT, 'results', 'cells.py')
+      FINETUNE_EPOCHS='2', MODES='thinet_none', CONTROLS='l1_full', JOBS='1',
+      GPUS='')
+  program = os.path.join(conftest.ROOT, 'results', 'status.py')
 
   def run(*arguments, **changes):
     result = subprocess.run([sys.executable, '-X', 'importtime', program,
@@ -319,11 +321,11 @@ def test_as_a_program_without_tensorflow(sweep, data_dir):
     assert 'tensorflow' not in result.stderr and 'numpy' not in result.stderr
     return result.returncode, result.stdout, result.stderr.splitlines()[-1]
 
-  assert run()[:2] == (0, 'slim 0 8\n')
-  assert run('slim', '0', '8')[:2] == (
+  assert run('left')[:2] == (0, 'slim 0 8\n')
+  assert run('left', 'slim', '0', '8')[:2] == (
       0, 'l1_full_8 eval.json is missing or damaged\n')
-  assert run('scratch', '0', '8')[:2] == (0, '')
-  code, output, error = run(EPOCHS='7')
+  assert run('left', 'scratch', '0', '8')[:2] == (0, '\n')
+  code, output, error = run('plan', EPOCHS='7')
   assert (code, output) == (2, '')
   assert error.startswith('run_experiments.sh: %s was made with EPOCHS=5' % (
       sweep / 'scratch_64'))

@@ -9,6 +9,7 @@ import cifar10_train
 import conftest
 import numpy as np
 from thinet import checkpoint
+from thinet import devices
 from thinet import files
 from thinet import operations
 import pytest
@@ -297,7 +298,7 @@ def test_towers_are_the_batch(precision, tolerance):
     (2, False, 1, 1, 2), (8, True, 128, 1, 8)])
 def test_towers_share_the_cores(monkeypatch, cores, gpu, batch_size, towers,
                                 threads):
-  monkeypatch.setattr(operations, 'cores', lambda: cores)
+  monkeypatch.setattr(devices, 'cores', lambda: cores)
   monkeypatch.setattr(operations, 'on_gpu', lambda: gpu)
   assert cifar10.towers(batch_size) == towers
   config = cifar10.session_config(towers)

@@ -8,8 +8,8 @@ import pytest
 
 # A module may import the modules on the lines above its own.
 FLOORS = [
-    ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.progress',
-     'thinet.tensorflow'],
+    ['thinet', 'thinet.algebra', 'thinet.devices', 'thinet.files',
+     'thinet.progress', 'thinet.tensorflow'],
     ['thinet.checkpoint', 'thinet.moments', 'thinet.operations',
      'thinet.precondition', 'cifar10_input'],
     ['thinet.refit', 'thinet.summaries', 'cifar10'],

@@ -2,6 +2,7 @@
 import os
 
 import numpy as np
+from thinet import devices
 from thinet import operations
 import pytest
 import tensorflow.compat.v1 as tf
@@ -136,7 +137,7 @@ def test_the_device_has_its_name(tmp_path, monkeypatch):
   program = tmp_path / 'nvidia-smi'
   program.write_text('#!/bin/sh\necho NVIDIA L4\necho NVIDIA T4\n')
   program.chmod(0o755)
-  monkeypatch.setattr(operations.glob, 'glob', lambda pattern: [])
+  monkeypatch.setattr(devices.glob, 'glob', lambda pattern: [])
   monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
   monkeypatch.setenv('PATH', str(tmp_path), prepend=os.pathsep)
   assert operations.unused_gpu() == 'NVIDIA L4'
@@ -144,7 +145,7 @@ def test_the_device_has_its_name(tmp_path, monkeypatch):
   assert operations.unused_gpu() is None
   monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '1')
   (tmp_path / 'information').write_text('Model: \t\t NVIDIA A100\nIRQ: 1\n')
-  monkeypatch.setattr(operations.glob, 'glob',
+  monkeypatch.setattr(devices.glob, 'glob',
                       lambda pattern: [str(tmp_path / 'information')])
   assert operations.unused_gpu() == 'NVIDIA A100'
   count = len(os.sched_getaffinity(0))

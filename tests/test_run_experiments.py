@@ -2,6 +2,8 @@
 import csv
 import glob
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -47,9 +49,9 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   data_dir = str(tmp_path / 'd b;$(touch x)')
   for number, words, code in [
       (signal.SIGHUP, 'step 0, loss', 129),
-      (signal.SIGKILL, '+ %s thinet_compress.py' % sys.executable, -9),
-      (signal.SIGUSR1, '+ %s thinet_finetune.py' % sys.executable, 138),
-      (signal.SIGKILL, '+ %s results/report.py' % sys.executable, -9)]:
+      (signal.SIGKILL, '/thinet_compress.py --', -9),
+      (signal.SIGUSR1, '/thinet_finetune.py --', 138),
+      (signal.SIGKILL, '/results/report.py ', -9)]:
     process = sweep(data_dir, out, JOBS='2')
     for _ in range(2 if number == signal.SIGHUP else 1):
       wait_for(process, words)
@@ -88,13 +90,13 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
       out / 'table.csv').read_text(), undisturbed
   # Nothing is left to do, so only the report runs.
   output, _ = sweep(data_dir, out).communicate()
-  assert [line.split()[2] for line in output.splitlines()
-          if line.startswith('+ ')] == ['results/report.py']
+  assert [line.split()[2] for line in output.splitlines() if '+ ' in line] == [
+      os.path.join(conftest.ROOT, 'results', 'report.py')]
   process = sweep(data_dir, out, PRECISION='bfloat16')
   output, _ = process.communicate()
   assert (process.returncode, output) == (2, (
       'run_experiments.sh: %s was made with PRECISION=float32, not bfloat16; '
-      'set PRECISION=float32, or name another OUT.\n' % (
+      'go back to that, move the folder out of OUT, or name another OUT.\n' % (
           out / 'seed0' / 'scratch_64')))
 
 
@@ -131,6 +133,7 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, data_dir, recorder):
   assert [call[1] for call in found[-1:]] == ['results/report.py']
   cells = [call for call in found if call[1] != 'results/report.py']
   assert {call[0] for call in cells} == {'5', '7'}
+  assert set(re.findall('on GPU (\\d): ', output)) == {'5', '7'}
   trainings = [call for call in cells if call[1] == 'cifar10_train.py']
   assert sorted(call[2:5] for call in trainings) == sorted(
       ['--seed=%s' % seed, '--train_dir=%s/seed%s/scratch_%s' % (
@@ -138,12 +141,12 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, data_dir, recorder):
       for seed in '01' for width in ('64', '8'))
   assert all(('--precision=bfloat16' in call) == (
       call[1] in ('cifar10_train.py', 'thinet_finetune.py')) for call in cells)
-  # Parents first, and nothing is compressed before its parent is evaluated.
+  assert all(call[-1] == '--evaluate' for call in cells)
+  # Parents first.
   names = [' '.join(call[1:]) for call in cells]
   for seed in '01':
     parent = next(i for i, name in enumerate(names)
-                  if 'cifar10_eval' in name and
-                  name.endswith('seed%s/scratch_64' % seed))
+                  if 'seed%s/scratch_64 ' % seed in name)
     assert all(i > parent for i, name in enumerate(names)
                if 'thinet_compress' in name and '--seed=' + seed in name)
 
@@ -162,6 +165,98 @@ def test_two_words_are_two_cells_at_a_time(tmp_path, data_dir, recorder, gpus):
       gpus.replace(',', ' ').split())
 
 
+# ----------------------------------------------------------- what it says
+
+
+def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
+                                                   recorder):
+  """Each line of a cell has its name, and commands can be pasted anywhere."""
+  out = tmp_path / "o'u t"
+  settings = recorder(JOBS='2')
+  code, plan = ended(sweep(data_dir, out, 'plan', **settings))
+  assert code == 0 and not out.exists() and not calls(tmp_path)
+  assert [line.split() for line in plan.splitlines()[1:4]] == [
+      ['seed', '0', 'scratch', '64', '1', 'network', 'waiting'],
+      ['seed', '0', 'scratch', '8', '1', 'network', 'waiting'],
+      ['seed', '0', 'slim', '8', '4', 'networks', 'waiting']]
+  assert '2 cells at a time on the processor, %d core' % len(
+      os.sched_getaffinity(0)) in plan
+  code, output = ended(sweep(data_dir, out, **settings))
+  assert code == 0 and output.startswith(plan)
+  during, report = output[len(plan):].split('\n+ ')
+  named = dict(re.fullmatch(r'\[seed 0 (\w+ \d+)\] (.*)', line).groups()[::-1]
+               for line in during.splitlines())
+  assert named['Cell 1 of 3: training scratch_64.'] == 'scratch 64'
+  words = [line for line in named if 'network 4 of 4' in line]
+  assert words[0].startswith(
+      'Cell 3 of 3, network 4 of 4: fine-tuning thinet_scale_8_finetuned (the '
+      'sweep: ') and named[words[0]] == 'slim 8'
+  assert re.search(r'\d+ % done, about \d:\d\d:\d\d left\)\.$', words[0])
+  assert 'Cell 3 of 3 is done.' in named
+  made = report.splitlines()[-3:]
+  assert re.match(r'Done in \d:\d\d:\d\d: 6 networks, 0:01:28 of', made[0])
+  assert made[1] == 'Table: %s/table.csv' % out
+  assert shlex.split(made[2])[1:] == [
+      sys.executable, '-m', 'tensorboard.main', '--logdir=%s' % out]
+  training = next(line for line in named if 'conv1_channels=8' in line)
+  (out / 'seed0' / 'scratch_8' / 'eval.json').unlink()
+  assert subprocess.run(training[2:], shell=True, cwd='/', env=dict(
+      CALLS=settings['CALLS'])).returncode == 0
+  assert files.read_json(str(out / 'seed0' / 'scratch_8' / 'eval.json'))
+
+
+def states(data_dir, out, **settings):
+  """What `status` says of each cell: name -> state."""
+  code, output = ended(sweep(data_dir, out, 'status', **settings))
+  assert code == 0, output
+  return dict(re.fullmatch(r'  (.*\d) +\d networks? +(.*)', line).groups()
+              for line in output.splitlines()[1:])
+
+
+def test_status_at_any_time(tmp_path, data_dir, recorder):
+  out = tmp_path / 'out'
+  failing = recorder(WAIT='scratch_8', FAIL='thinet_scale_8')
+  process = sweep(data_dir, out, **failing)
+  pids = waiting(process, 1)
+
+  def changes():
+    return {path: os.stat(path).st_mtime_ns for path in glob.glob(
+        str(out / '**'), recursive=True, include_hidden=True)}
+  before = changes()
+  found = states(data_dir, out, **failing)
+  assert found['seed 0 scratch 64'] == 'done in 0:00:20'
+  assert re.fullmatch(r'running since \d\d:\d\d:\d\d',
+                      found['seed 0 scratch 8'])
+  assert found['seed 0 slim 8'] == 'waiting'
+  assert changes() == before
+  process.terminate()
+  assert ended(process)[0] == 143 and nothing_runs(pids)
+  assert states(data_dir, out, **failing)['seed 0 scratch 8'] == (
+      'stopped at 5 %')
+  failing.pop('WAIT')
+  assert ended(sweep(data_dir, out, **failing))[0] == 1
+  found = states(data_dir, out, **failing)
+  assert found.pop('seed 0 slim 8').startswith('failed with exit code 1 at ')
+  assert all(state.startswith('done in ') for state in found.values())
+
+
+def test_a_gpu_that_tensorflow_does_not_see_is_named(tmp_path, data_dir):
+  program = tmp_path / 'nvidia-smi'
+  program.write_text('#!/bin/sh\necho NVIDIA L4\n')
+  program.chmod(0o755)
+  def plan(**changes):
+    return ended(sweep(data_dir, tmp_path / 'out', 'plan', **dict(
+        dict(PATH='%s:%s' % (tmp_path, os.environ['PATH']),
+             CUDA_VISIBLE_DEVICES='0'), **changes)))[1]
+  assert "at a time on the processor" in plan()
+  assert ("TensorFlow does not see this machine's NVIDIA L4; to use it: %s -m "
+          "pip install 'tensorflow[and-cuda]" % sys.executable) in plan()
+  assert 'L4' not in plan(CUDA_VISIBLE_DEVICES='')
+  (tmp_path / 'nvidia' / 'cudnn').mkdir(parents=True)
+  words = plan(PYTHONPATH=str(tmp_path), GPUS='2 5', CUDA_VISIBLE_DEVICES='')
+  assert '2 cells at a time on GPU 2 5: NVIDIA L4.' in words
+
+
 # ---------------------------------------------------------------------- stops
 
 
@@ -169,7 +264,7 @@ def waiting(process, number):
   """Waits until so many trainings wait; returns their process numbers."""
   pids = set()
   for line in process.stdout:
-    if line.startswith('waiting as '):
+    if ' waiting as ' in line:
       pids.add(int(line.split()[-1]))
     if len(pids) == number:
       return pids
@@ -286,9 +381,9 @@ def test_other_settings_are_refused_before_anything_runs(finished, data_dir):
     for settings in ({}, {'WIDTHS': '64 16', 'MODES': 'l1_none'}):
       code, output, ran = again(**{name: new}, **settings)
       assert (code, ran) == (2, []) and len(output.splitlines()) == 1
-      assert ' was made with %s=%s, not %s; set %s=%s, or name another OUT.' % (
-          name, old, new, name, old) in output
-  code, output, ran = again('demo', EPOCHS='6',
+      assert ' was made with %s=%s, not %s; go back ' % (name, old,
+                                                         new) in output
+  code, output, ran = again('demo', EPOCHS='6', SCHEDULE='published',
                             DATA_DIR=str(out.parent / 'new'))
   assert (code, ran) == (2, []) and 'EPOCHS=5, not 6' in output
   os.makedirs(out.parent / 'calls')   # It was removed by each run.
@@ -297,14 +392,15 @@ def test_other_settings_are_refused_before_anything_runs(finished, data_dir):
   assert again()[2] == ['results/report.py']
 
 
-def test_replaced_data_are_refused(finished, data_dir):
+def test_on_replaced_test_images_all_is_rated_again(finished, data_dir):
   out, again = finished
   other = out.parent / 'data'
   shutil.copytree(data_dir, other)
   path = other / 'cifar-10-batches-bin' / 'test_batch.bin'
   path.write_bytes(path.read_bytes()[:-3073])
   code, output, ran = again(DATA_DIR=str(other))
-  assert (code, ran) == (2, []) and 'rated on other test images' in output
+  assert code == 0 and len(ran) == 7, output
+  assert again(DATA_DIR=str(other))[2] == ['results/report.py']
 
 
 def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
@@ -313,8 +409,7 @@ def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
   parent = out / 'seed0' / 'scratch_64'
   for part in parent.glob('model.ckpt-*'):
     part.write_text('other weights')
-  stand_in.run('cifar10_eval.py', '--data_dir=' + data_dir,
-               '--checkpoint_dir=%s' % parent)
+  stand_in.evaluate(parent, {'data_dir': data_dir})
   for arguments in ([], ['cell', 'slim', '0', '8']):
     code, output, ran = again(*arguments)
     assert (code, ran) == (2, [])
@@ -322,16 +417,17 @@ def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
 
 
 @pytest.mark.parametrize('name, left', [
-    ('scratch_8/eval.json', 2), ('scratch_64/run.json', 2),
-    ('thinet_none_8/compress.json', 4),
-    ('thinet_none_8_finetuned/eval.json', 2)])
+    ('scratch_8/eval.json', ['cifar10_train.py']),
+    ('scratch_64/run.json', ['cifar10_train.py']),
+    ('thinet_none_8/compress.json', ['thinet_compress.py',
+                                     'thinet_finetune.py']),
+    ('thinet_none_8_finetuned/eval.json', ['thinet_finetune.py'])])
 def test_what_was_emptied_is_made_again(finished, name, left):
   out, again = finished
   (out / 'seed0' / name).write_bytes(b'')
   code, output, ran = again()
   assert code == 0, output
-  assert len(ran) == left + 1 and ran[-2:] == ['cifar10_eval.py',
-                                               'results/report.py']
+  assert ran == left + ['results/report.py']
   assert files.read_json(str(out / 'seed0' / name))
 
 
@@ -340,7 +436,7 @@ def test_nothing_is_believed_to_be_finished(finished):
   out, again = finished
   path = out / 'seed0' / 'scratch_8' / 'eval.json'
   path.unlink()
-  code, output, ran = again(SKIP='cifar10_eval')
+  code, output, ran = again(SKIP='cifar10_train')
   assert code == 1 and 'results/report.py' not in ran
   assert ('cell scratch 0 8: its programs ran, but scratch_8 eval.json is '
           'missing or damaged.') in output
@@ -403,19 +499,19 @@ def test_a_schedule_has_its_epochs(normalised):
 
 @pytest.mark.parametrize('name, value, word', [
     ('JOBS', '0', '0'), ('JOBS', '-1', '-1'), ('JOBS', 'two', 'two'),
-    ('JOBS', ' ', "''"), ('JOBS', '1 2', "'1 2'"), ('JOBS', '1000', '1000'),
-    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', ',', "''"),
+    ('JOBS', ' ', ''), ('JOBS', '1 2', '1 2'), ('JOBS', '1000', '1000'),
+    ('WIDTHS', '64 65', '65'), ('WIDTHS', '64 0', '0'), ('WIDTHS', ',', ''),
     ('WIDTHS', '64;8', '64;8'), ('WIDTHS', '99999999999999999999', '9' * 20),
     ('SEEDS', '0 1.5', '1.5'), ('SEEDS', '-1', '-1'), ('SEEDS', '*', '*'),
     ('SEEDS', '2147483648', '2147483648'), ('SEEDS', '0\n$(id)', '$(id)'),
     ('SEEDS', '18446744073709551616', '18446744073709551616'),
     ('FINETUNE_EPOCHS', '0', '0'), ('FINETUNE_EPOCHS', 'ten', 'ten'),
     ('FINETUNE_EPOCHS', '1.2.3', '1.2.3'), ('FINETUNE_EPOCHS', '.', '.'),
-    ('FINETUNE_EPOCHS', '0.00', '0.00'), ('FINETUNE_EPOCHS', '1 2', "'1 2'"),
+    ('FINETUNE_EPOCHS', '0.00', '0.00'), ('FINETUNE_EPOCHS', '1 2', '1 2'),
     ('EPOCHS', 'ten', 'ten'), ('EPOCHS', '1e3', '1e3'), ('EPOCHS', '-1', '-1'),
-    ('EPOCHS', '1000000', '1000000'), ('EPOCHS', ' ', "''"),
+    ('EPOCHS', '1000000', '1000000'), ('EPOCHS', ' ', ''),
     ('SCHEDULE', 'Fast', 'Fast'), ('SCHEDULE', 'fast published',
-                                   "'fast published'"),
+                                   'fast published'),
     ('PRECISION', 'float16', 'float16'), ('GPUS', 'all', 'all'),
     ('GPUS', '-1', '-1'), ('GPUS', '0;1', '0;1'),
     ('MODES', 'thinet_none thinet_al', 'thinet_al'),
@@ -426,7 +522,7 @@ def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   output, _ = process.communicate()
   assert process.returncode == 2 and not (tmp_path / 'out').exists()
   assert output.startswith(
-      'run_experiments.sh: %s has %s; give ' % (name, word))
+      "run_experiments.sh: %s has '%s'; give " % (name, word))
   assert len(output.splitlines()) == 1
 
 
@@ -471,7 +567,11 @@ def test_names_mean_the_folder_where_one_stands(tmp_path, data_dir, recorder,
   assert sorted(os.listdir(stand)) == sorted(
       [name, name + 'data', name + 'python'])
   # The link of an environment's interpreter is not resolved.
-  assert '+ %s/%spython cifar10_train.py ' % (stand, name) in result.stdout
+  commands = [shlex.split(line.partition('+ ')[2])
+              for line in result.stdout.splitlines() if '] + ' in line]
+  assert [command[:2] for command in commands] == [
+      ['%s/%spython' % (stand, name),
+       os.path.join(conftest.ROOT, 'cifar10_train.py')]]
 
 
 # ---------------------------------------------------------------------- Slurm
@@ -491,7 +591,8 @@ echo "$((100 + count));cluster"
     result = subprocess.run(
         [SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path,
         env={**os.environ, 'PATH': '%s:%s' % (tmp_path, os.environ['PATH']),
-             'JOBS_FILE': str(tmp_path / 'jobs'), **settings})
+             'JOBS_FILE': str(tmp_path / 'jobs'), 'PYTHON': sys.executable,
+             **settings})
     assert result.returncode == 0, result.stderr
     jobs = open(tmp_path / 'jobs').read().split('END\0')[:-1]
     return [dict(word.lstrip('-').partition('=')[::2]
@@ -549,9 +650,8 @@ def test_a_slurm_job_carries_its_settings(tmp_path, data_dir, recorder, submit):
     assert result.returncode == 0, result.stderr
   found = [call[1] for call in calls(tmp_path)]
   assert found == ['tests/demo_data.py'] + [
-      'cifar10_train.py', 'cifar10_eval.py'] * 2 + [
-          'thinet_compress.py', 'cifar10_eval.py', 'thinet_finetune.py',
-          'cifar10_eval.py', 'results/report.py']
+      'cifar10_train.py'] * 2 + ['thinet_compress.py', 'thinet_finetune.py',
+                                 'results/report.py']
   assert calls(tmp_path)[-1][-1] == '--published='
   assert (tmp_path / settings['OUT'] / 'seed0' / 'scratch_8' /
           'eval.json').exists()

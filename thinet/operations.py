@@ -3,10 +3,7 @@
 Each is the same function as the TensorFlow operation that it replaces, in value
 and gradient; benchmarks/README.md has the speeds.
 """
-import glob
-import os
-import subprocess
-
+from thinet import devices
 from thinet import tensorflow as tf
 
 import numpy as np
@@ -25,12 +22,6 @@ def on_gpu():
   return bool(tf.config.list_physical_devices('GPU'))
 
 
-def cores():
-  """Number of processor cores that this process may use."""
-  return (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity')
-          else os.cpu_count() or 1)
-
-
 def device():
   """Name of what TensorFlow computes on: the first GPU's, or the processor's.
 
@@ -41,7 +32,7 @@ def device():
   if gpus:
     details = tf.config.experimental.get_device_details(gpus[0])
     return details.get('device_name', 'GPU')
-  return 'processor, %d core%s' % (cores(), '' if cores() == 1 else 's')
+  return devices.processor()
 
 
 def unused_gpu():
@@ -49,20 +40,7 @@ def unused_gpu():
 
   None, too, if CUDA_VISIBLE_DEVICES hides all of them on purpose.
   """
-  if on_gpu() or os.environ.get('CUDA_VISIBLE_DEVICES', '0') in ('', '-1'):
-    return None
-  for path in glob.glob('/proc/driver/nvidia/gpus/*/information'):
-    with open(path) as source:
-      for line in source:
-        if line.startswith('Model:'):
-          return line.partition(':')[2].strip()
-  try:   # Where the driver has no such files.
-    listed = subprocess.run(['nvidia-smi', '--query-gpu=name',
-                             '--format=csv,noheader'], timeout=10, check=True,
-                            capture_output=True, text=True).stdout
-  except (OSError, ValueError, subprocess.SubprocessError):
-    return None
-  return next(iter(listed.splitlines()), None)
+  return None if on_gpu() else devices.gpu()
 
 
 def local_response_normalization(x):
