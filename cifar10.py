@@ -12,7 +12,9 @@ multiply-adds an image.
 The scripts share two more things: the common flags, and run, which turns an
 error that the user can put right into one sentence.
 """
+import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -24,15 +26,9 @@ from cifar10_input import UserError
 from thinet import files
 from thinet import operations
 from thinet import precondition
+from thinet import tensorflow as tf
 
-from absl import app
-from absl import flags
 import numpy as np
-import tensorflow.compat.v1 as tf
-
-tf.logging.set_verbosity(tf.logging.ERROR)
-tf.disable_v2_behavior()
-tf.enable_resource_variables()
 
 FLAGS = tf.app.flags.FLAGS
 tf.app.flags.DEFINE_string('data_dir', 'data',
@@ -43,9 +39,11 @@ tf.app.flags.DEFINE_string('data_url', cifar10_input.DATA_URL,
 tf.app.flags.DEFINE_integer('batch_size', 128, 'Images in a batch.',
                             lower_bound=1, upper_bound=50000)
 tf.app.flags.DEFINE_string('checkpoint_dir', None,
-                           'Folder whose newest checkpoint is read.')
-tf.app.flags.DEFINE_integer('conv1_channels', None, 'Width of the first layer.',
+                           'Required. Folder whose newest checkpoint is read.')
+tf.app.flags.DEFINE_integer('conv1_channels', None, 'See each script.',
                             lower_bound=1, upper_bound=4096)
+tf.app.flags.DEFINE_boolean('evaluate', False, 'At the end, rate the network '
+                            'on the test images, as cifar10_eval.py does.')
 tf.app.flags.DEFINE_integer('seed', 0, 'Seed of all random numbers.',
                             lower_bound=0, upper_bound=2**31 - 1)
 
@@ -56,6 +54,7 @@ NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN = (
 NUM_EXAMPLES_PER_EPOCH_FOR_EVAL = cifar10_input.NUM_EXAMPLES_PER_EPOCH_FOR_EVAL
 
 CONV1_CHANNELS = 64             # Width before compression.
+CONV2_POSITIONS = (IMAGE_SIZE // 2)**2   # Outputs of each of its filters.
 MOVING_AVERAGE_DECAY = 0.9999
 LOSS_AVERAGE_DECAY = 0.9
 NUM_EPOCHS_PER_DECAY = 350.0    # Epochs after which the learning rate decays.
@@ -67,10 +66,10 @@ WARMUP = 0.05                   # Share of steps in which a linear rate rises.
 # Errors that the user, or the system's owner, can put right.
 FAULTS = (UserError, files.FileError, OSError)
 
-# Requests to end: a closed terminal, Ctrl-C, kill, and what batch systems send
-# ahead of a limit.
-STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1,
-         signal.SIGUSR2, signal.SIGXCPU)
+# Requests to end: a closed terminal, Ctrl-C, Ctrl-\\, kill, and what batch
+# systems send ahead of a limit.
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM,
+         signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 
 
 class Schedule(typing.NamedTuple):
@@ -98,8 +97,8 @@ FAST = Schedule('fast', epochs=50, learning_rate=0.02, linear=True,
 
 def _tutorial_flags():
   """FLAGS; with their defaults in a notebook, whose arguments are not ours."""
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS(sys.argv[:1])
+  if not FLAGS.is_parsed():
+    FLAGS(sys.argv[:1])
   return FLAGS
 
 
@@ -316,7 +315,8 @@ def weight_shapes(conv1_channels):
   shapes = {}
   for name, kernel in [('conv1', [5, 5, 3, conv1_channels]),
                        ('conv2', [5, 5, conv1_channels, 64]),
-                       ('local3', [2304, 384]), ('local4', [384, 192]),
+                       ('local3', [(IMAGE_SIZE // 4)**2 * 64, 384]),
+                       ('local4', [384, 192]),
                        ('softmax_linear', [192, NUM_CLASSES])]:
     shapes[name + '/weights'] = kernel
     shapes[name + '/biases'] = kernel[-1:]
@@ -332,7 +332,7 @@ def cost(conv1_channels):
   Returns:
     (multiply_adds, parameters): integers, the first for one image.
   """
-  positions = {'conv1': 24 * 24, 'conv2': 12 * 12}
+  positions = {'conv1': IMAGE_SIZE**2, 'conv2': CONV2_POSITIONS}
   multiply_adds = parameters = 0
   for name, shape in weight_shapes(conv1_channels).items():
     size = int(np.prod(shape))
@@ -488,7 +488,9 @@ def on_stop(handler):
       signal.signal(number, handler)
 
 
-def _stop(number, frame):
+def raise_stopped(number, frame):
+  """Handler for on_stop that ends the script."""
+  on_stop(signal.SIG_IGN)   # Once is enough.
   raise Stopped(number)
 
 
@@ -498,8 +500,11 @@ def close_output():
 
 
 def command():
-  """This process's command line, to paste into a shell."""
-  return shlex.join(['python', os.path.basename(sys.argv[0])] + sys.argv[1:])
+  """This process's command line, to paste into a shell anywhere."""
+  line = shlex.join([sys.executable or 'python'] + sys.argv)
+  with contextlib.suppress(OSError):   # The folder may be gone.
+    line = 'cd %s && %s' % (shlex.quote(os.getcwd()), line)
+  return line
 
 
 def run(main):
@@ -507,12 +512,15 @@ def run(main):
 
   The process exits with what main returns, with 1 after an error of FAULTS,
   with 2 if a flag or argument is wrong, and with 128 + the signal if it was
-  told to stop.
+  told to stop. --help and the errors of main's first checks need no TensorFlow.
 
   Args:
     main: function of argv that returns an exit code.
   """
   program = os.path.basename(sys.argv[0])
+  for name in ('stdout', 'stderr'):
+    if getattr(sys, name) is None:   # Closed from the start.
+      setattr(sys, name, open(os.devnull, 'w'))
   sys.stdout.reconfigure(errors='backslashreplace')   # Folders have any name.
 
   def refuse(error, code):
@@ -520,13 +528,20 @@ def run(main):
     sys.exit(code)
 
   def parse(argv):
-    for argument in argv[1:]:   # TensorFlow takes no other names.
+    here = os.getcwd() if os.path.exists('.') else ''
+    for argument in argv[1:] + [here]:   # TensorFlow takes no other names.
       if any('\ud800' <= letter <= '\udfff' for letter in argument):
-        refuse('Argument %a is not UTF-8; rename what it names.' % argument, 2)
+        refuse('Name %a is not UTF-8; rename that file or folder.' % argument,
+               2)
+      if re.match('--?[a-z]+_dir=[a-z0-9]+://', argument):
+        refuse('%s is no local folder; name one.' % argument, 2)
     try:
       rest = FLAGS(argv)
     except tf.app.flags.Error as error:
       refuse('%s; see --help.' % error, 2)
+    except SystemExit:   # absl has printed help, and would exit with 1.
+      sys.stdout.flush()
+      sys.exit(0)
     # The scripts share definitions, but none takes a flag that it ignores.
     key = {flag.name for flag in
            FLAGS.get_key_flags_for_module(sys.modules[main.__module__])}
@@ -543,15 +558,11 @@ def run(main):
   def guarded(argv):
     before = {number: signal.getsignal(number) for number in STOPS}
     try:
-      on_stop(_stop)
+      on_stop(raise_stopped)
+      cifar10_input.check_constants()
       code = main(argv)
       sys.stdout.flush()
       return code
-    except BrokenPipeError:
-      close_output()
-      sys.exit(128 + signal.SIGPIPE)
-    except FAULTS as error:
-      refuse(error, 1)
     except Stopped as stop:
       refuse('Stopped by %s; run the same command again.' %
              signal.Signals(stop.args[0]).name, 128 + stop.args[0])
@@ -559,4 +570,14 @@ def run(main):
       for number, handler in before.items():
         signal.signal(number, handler)
 
-  app.run(guarded, flags_parser=parse)
+  try:
+    tf.app.run(guarded, flags_parser=parse)
+  except BrokenPipeError:
+    close_output()
+    sys.exit(128 + signal.SIGPIPE)
+  except FAULTS as error:
+    if isinstance(error, OSError) and error.filename is None:
+      error = 'Output cannot be written (%s); give it another place.' % (
+          error.strerror or error)
+      close_output()   # Or Python itself fails to write the rest at its end.
+    refuse(error, 1)

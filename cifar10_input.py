@@ -18,25 +18,11 @@ import tarfile
 import zlib
 
 from thinet import files
-
-# Before TensorFlow's import, so that it prints fewer start-up messages.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-# By itself TensorFlow uses oneDNN's kernels only on processors with VNNI, but
-# they are faster on older ones, too.
-os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '1')
-
-# Nothing here uses Keras, which takes a quarter of TensorFlow's import.
-_without_keras = 'keras' not in sys.modules
-if _without_keras:
-  sys.modules['keras'] = None
+from thinet import tensorflow as tf
 
 import numpy as np
 from six.moves import http_client
 from six.moves import urllib
-import tensorflow.compat.v1 as tf
-
-if _without_keras:
-  del sys.modules['keras']   # Whoever wants it can import it now.
 
 IMAGE_SIZE = 24              # Side of the crop that the network sees.
 NUM_CLASSES = 10
@@ -50,6 +36,9 @@ BLOCK_BYTES = 1000 * RECORD_BYTES   # Verified at a time.
 FOLDER = 'cifar-10-batches-bin'
 TRAIN_FILES = ['data_batch_%d.bin' % i for i in range(1, 6)]
 TEST_FILES = ['test_batch.bin']
+NAMES_FILE = 'batches.meta.txt'   # The names of the classes, a line each.
+CLASS_NAMES = ['airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog',
+               'horse', 'ship', 'truck']
 
 DATA_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz'
 ARCHIVE_BYTES = 170052171
@@ -66,6 +55,20 @@ CONTRAST_RANGE = (0.2, 1.8)
 
 class UserError(Exception):
   """Error that the user can put right; its one sentence says how."""
+
+
+def check_constants():
+  """Raises UserError unless the programs can work with the constants above.
+
+  Pools halve the images twice. Their sides must stay whole, so that networks
+  for images of two sizes differ in local3's shape and none is read for another.
+  """
+  if IMAGE_SIZE not in range(8, RECORD_SIDE + 1, 4):
+    raise UserError('IMAGE_SIZE in cifar10_input.py is %s; make it a multiple '
+                    'of 4 from 8 to %d.' % (IMAGE_SIZE, RECORD_SIDE))
+  if NUM_CLASSES not in range(2, 257):
+    raise UserError('NUM_CLASSES in cifar10_input.py is %s; make it a whole '
+                    'number from 2 to 256.' % NUM_CLASSES)
 
 
 # ----------------------------------------------------------------- the files
@@ -105,6 +108,35 @@ def data_files(data_dir, eval_data):
                      'the tutorial True or False.' % (eval_data,))
   names = TEST_FILES if eval_data in ('test', True) else TRAIN_FILES
   return [os.path.join(data_dir, name) for name in names]
+
+
+def class_names(data_dir):
+  """The names of the classes: the data set's, or without its list CIFAR-10's.
+
+  Args:
+    data_dir: folder of the data files; it need not be there.
+
+  Returns:
+    List of NUM_CLASSES strings; numbers if neither list has as many.
+
+  Raises:
+    UserError: the list cannot be read, or has not a name for each class.
+  """
+  path = os.path.join(data_dir, NAMES_FILE)
+  if not os.path.lexists(path):
+    return (CLASS_NAMES if len(CLASS_NAMES) == NUM_CLASSES else
+            [str(number) for number in range(NUM_CLASSES)])
+  try:
+    names = files.read_bytes(path).decode().splitlines()
+  except (OSError, ValueError) as error:
+    raise UserError('Names of the classes in %s cannot be read (%s); mend it, '
+                    'or remove it for the usual names.' % (path, error))
+  names = [name.strip() for name in names if name.strip()]
+  if len(names) != NUM_CLASSES:
+    raise UserError('%s has %d names of classes, expected %d; mend it, or '
+                    'remove it for the usual names.' % (path, len(names),
+                                                        NUM_CLASSES))
+  return names
 
 
 def verify(paths):
@@ -157,8 +189,8 @@ def download(data_dir, url):
   """Makes sure that the data folder is there.
 
   Does nothing if it exists. Otherwise downloads the archive into a temporary
-  folder beside it and checks it; then the six data files appear together, by
-  one rename.
+  folder beside it and checks it; then the data files appear together, by one
+  rename.
 
   Args:
     data_dir: as for data_folder; made if need be.
@@ -232,23 +264,25 @@ def _check_archive(url, path, remedy):
 
 
 def _extract(archive, folder):
-  """Writes the six expected members, and nothing else, to a new folder."""
+  """Writes the six data files and the classes' names to a new folder."""
   os.mkdir(folder)
-  wanted = {FOLDER + '/' + name: name for name in TRAIN_FILES + TEST_FILES}
+  wanted = {FOLDER + '/' + name: name
+            for name in TRAIN_FILES + TEST_FILES + [NAMES_FILE]}
   with tarfile.open(archive, 'r|gz') as members:
     for member in members:
       if member.name not in wanted or not member.isreg():
         continue
-      if member.size != ARCHIVE_MEMBER_BYTES:
+      name = wanted.pop(member.name)
+      if member.size != ARCHIVE_MEMBER_BYTES and name != NAMES_FILE:
         raise UserError('Archive member %s claims %d bytes, expected %d; name '
                         'a mirror with --data_url.' % (
                             member.name, member.size, ARCHIVE_MEMBER_BYTES))
-      name = wanted.pop(member.name)
       with open(os.path.join(folder, name), 'wb') as target:
         shutil.copyfileobj(members.extractfile(member), target)
         target.flush()
         os.fsync(target.fileno())
   files.sync(folder)
+  wanted.pop(FOLDER + '/' + NAMES_FILE, None)   # The names are known without.
   if wanted:
     raise UserError('The archive lacks %s; name a mirror with --data_url.' %
                     ', '.join(sorted(wanted)))

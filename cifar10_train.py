@@ -29,33 +29,43 @@ import time
 import typing
 
 import cifar10
+import cifar10_eval
 import cifar10_input
 from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import files
 from thinet import operations
 from thinet import summaries
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 EVAL_EPOCHS = 4   # So the test images take 2 % of a training's time.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
-              'conv1_channels', 'seed'):
+              'conv1_channels', 'evaluate', 'seed'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['checkpoint_dir'].help = ('Folder of a network to go on from, in a new '
+                                '--train_dir.')
+FLAGS['conv1_channels'].help = ('Width of the first layer; by default %d.' %
+                                cifar10.CONV1_CHANNELS)
 tf.app.flags.DEFINE_string('train_dir', None,
-                           'Folder for checkpoints, events and run.json.')
+                           'Required. Folder for checkpoints, events and '
+                           'run.json.')
 tf.app.flags.DEFINE_enum('schedule', 'published', ['published', 'fast'],
                          'Optimizer and learning rate; see README.')
-tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; '
-                          'by default as the schedule says.', upper_bound=1e6)
+tf.app.flags.DEFINE_float('epochs', None, 'Passes over the training images; by '
+                          'default %g, with --schedule=fast %g.' % (
+                              cifar10.PUBLISHED.epochs, cifar10.FAST.epochs),
+                          upper_bound=1e6)
 tf.app.flags.DEFINE_integer('max_steps', 0,
                             'If above 0, number of steps; replaces --epochs.',
                             lower_bound=0, upper_bound=10**9)
 tf.app.flags.DEFINE_float('learning_rate', None, 'Highest learning rate; by '
-                          'default as the schedule says.', lower_bound=0)
+                          'default %g, with --schedule=fast %g.' % (
+                              cifar10.PUBLISHED.learning_rate,
+                              cifar10.FAST.learning_rate), lower_bound=0)
 tf.app.flags.register_validator(
     'epochs', lambda value: value is None or value > 0,
     'give a number above 0')
@@ -96,17 +106,17 @@ class Plan(typing.NamedTuple):
 
 class Model(typing.NamedTuple):
   """The parts of the graph that a training runs."""
-  loss: tf.Tensor
-  learning_rate: tf.Tensor
-  train_op: tf.Operation
+  loss: 'tf.Tensor'
+  learning_rate: 'tf.Tensor'
+  train_op: 'tf.Operation'
   rating: 'Rating'             # None without test images.
 
 
 class Rating(typing.NamedTuple):
   """The averaged network on the test images, a batch at a time."""
-  batch: tf.Tensor             # int64 placeholder: number of the batch.
+  batch: 'tf.Tensor'             # int64 placeholder: number of the batch.
   batches: int
-  hits: tf.Tensor              # int64 [2]: images right at 1 and at 5.
+  hits: 'tf.Tensor'              # int64 [2]: images right at 1 and at 5.
 
 
 def now():
@@ -114,7 +124,26 @@ def now():
   return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
 
 
-class _LoggerHook(tf.train.SessionRunHook):
+class _Hook:
+  """A tf.train.SessionRunHook that does nothing; see thinet/tensorflow.py."""
+
+  def begin(self):
+    pass
+
+  def after_create_session(self, session, coord):
+    pass
+
+  def before_run(self, run_context):
+    pass
+
+  def after_run(self, run_context, run_values):
+    pass
+
+  def end(self, session):
+    pass
+
+
+class _LoggerHook(_Hook):
   """Prints the tutorial's line, writes summaries, requires a finite loss."""
 
   def __init__(self, plan, model, step, stop):
@@ -205,14 +234,14 @@ class _LoggerHook(tf.train.SessionRunHook):
   def _write(self, method, *arguments):
     try:
       getattr(self._writer, method)(*arguments)
-    except checkpoint.WRITE_ERRORS as error:
+    except checkpoint.write_errors() as error:
       raise files.not_written(FLAGS.train_dir, error)
 
   def end(self, session):
     self._write('close')
 
 
-class _RatingHook(tf.train.SessionRunHook):
+class _RatingHook(_Hook):
   """Rates the averaged weights on the test images; changes nothing.
 
   At the start, every plan.eval_frequency steps, and at the end.
@@ -245,7 +274,7 @@ class _RatingHook(tf.train.SessionRunHook):
     self._logger.pause(time.perf_counter() - start)
 
 
-class _CheckpointHook(tf.train.SessionRunHook):
+class _CheckpointHook(_Hook):
   """Saves finite weights: at intervals, at the end, and when told to stop."""
 
   def __init__(self, settings, step, last_step):
@@ -341,8 +370,12 @@ def record_run(plan, seconds=None):
   """Writes run.json; at the end, adds the time and the seconds of this run."""
   path = os.path.join(FLAGS.train_dir, 'run.json')
   run = {'start': now(), 'seconds': 0}
+  if checkpoint.paths(FLAGS.train_dir):   # Then the file knows; or nobody does.
+    run = {}
   with contextlib.suppress(OSError, ValueError):
     run = files.read_json(path)
+  if not isinstance(run.get('seconds', 0), (int, float)):
+    del run['seconds']
   run.update(
       command=cifar10.command(), flags=given_flags(), settings=plan.settings,
       seed=FLAGS.seed, epochs=plan.epochs, last_step=plan.last_step,
@@ -353,7 +386,8 @@ def record_run(plan, seconds=None):
   if commit:
     run['git_commit'] = commit
   if seconds is not None:
-    run['seconds'] = round(run['seconds'] + seconds, 1)
+    if 'seconds' in run:
+      run['seconds'] = round(run['seconds'] + seconds, 1)
     run['end'] = now()
   files.write_json(path, run)
 
@@ -573,10 +607,15 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     CheckpointError: the folder was made with other settings.
     FileError: the folder is in use, or cannot be written to.
   """
-  start = time.perf_counter()
   if not FLAGS.train_dir:
     raise UserError('--train_dir is missing; name a folder for the run.')
+  if FLAGS.checkpoint_dir and os.path.realpath(
+      FLAGS.train_dir) == os.path.realpath(FLAGS.checkpoint_dir):
+    raise UserError('--train_dir=%s is the folder of the network to start '
+                    'from; name another.' % FLAGS.train_dir)
   files.require_writable(FLAGS.train_dir)
+  if os.path.isdir(FLAGS.train_dir):
+    files.hold(FLAGS.train_dir).close()   # Before a download, and again after.
   plan = make_plan(schedule, conv1_channels, made)
   lock = files.hold(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)
@@ -584,6 +623,7 @@ def train(schedule, conv1_channels, stream='training', initial=None,
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
                                               plan.last_step))
     require_record(plan)
+    cifar10_eval.rate_made(FLAGS.train_dir)
     return 0
   if not found and initial:
     step = int(initial.get('global_step', 0))
@@ -592,18 +632,22 @@ def train(schedule, conv1_channels, stream='training', initial=None,
                       'at step %d; give more --epochs or --max_steps, which '
                       'count from its first step.' % (
                           FLAGS.checkpoint_dir, step, plan.last_step))
+  graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
+  start = time.perf_counter()
   print(header(plan), flush=True)
   matrices = preconditioners()
-  with tf.Graph().as_default():
+  with graph.as_default():
     model = build_model(plan, stream, matrices)
     record_run(plan)
     stopped_by = make_steps(plan, model, found, step, initial)
+  cifar10.on_stop(cifar10.raise_stopped)
   record_run(plan, time.perf_counter() - start)
   lock.close()
   if stopped_by:
     print('Stopped by %s and saved; the same command continues.' %
           signal.Signals(stopped_by).name)
     return 128 + stopped_by
+  cifar10_eval.rate_made(FLAGS.train_dir)
   return 0
 
 
@@ -613,10 +657,6 @@ def go_on():
   Returns, Raises: as train; CheckpointError, if there is no such checkpoint.
   """
   folder, width = FLAGS.checkpoint_dir, FLAGS.conv1_channels
-  if FLAGS.train_dir and os.path.realpath(FLAGS.train_dir) == os.path.realpath(
-      folder):
-    raise UserError('--train_dir=%s is the folder of the network to go on '
-                    'from; name another.' % FLAGS.train_dir)
   parent = checkpoint.read_newest(folder, cifar10.shapes_like)
   channels = parent.arrays['conv1/biases'].size
   if width not in (None, channels):

@@ -9,6 +9,8 @@
 # The same command continues an interrupted sweep, and repeats nothing that
 # results/cells.py finds finished. Settings come from the environment; words of
 # a list are separated by blanks, commas or new lines:
+[ -n "${BASH_VERSION:-}" ] || { echo "run_experiments.sh: run it with bash." >&2
+                                exit 2; }
 set -feuo pipefail   # -f: no word of a setting is a file pattern.
 refuse() { echo "run_experiments.sh: $1" >&2; exit 2; }
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) ||
@@ -62,7 +64,7 @@ plain() {
 words() {
   local word list=()
   for word in ${!1//,/ }; do
-    [[ $word =~ ^($4)$ ]] || refuse "$1 has $word; give $5."
+    [[ $word =~ ^($4)$ ]] || refuse "$1 has ${word@Q}; give $5."
     [[ ! $word =~ ^[0-9.]+$ ]] || plain
     [[ $1 != GPUS && " ${list[*]} " == *" $word "* ]] || list+=("$word")
   done
@@ -141,7 +143,7 @@ halt() {
   case ${arguments[0]:-} in
     cell | table) line="${arguments[*]}: $2." ;;
     *) line="$2; continue with: $(assigned "${given[@]}")"
-       line+=$(quoted "$self" "${arguments[@]}") ;;
+       line+=$(quoted bash "$self" "${arguments[@]}") ;;
   esac
   echo "run_experiments.sh: ${line% }" >&2 || true
   exit "$1"
@@ -174,6 +176,8 @@ evaluated() {
 # cell STAGE SEED WIDTH: runs the training from scratch, or everything that is
 # made from the seed's parent, which must be finished.
 cell() {
+  [[ $# == 3 && "$1 $2 $3" =~ ^(scratch|slim)\ [0-9]+\ [0-9]+$ ]] ||
+    refuse "cell ${*@Q} is none; as: cell scratch 0 8, or: cell slim 0 8"
   local folder=$OUT/seed$2 mode slim
   unfinished "$@"
   if [[ $1 == scratch ]]; then
@@ -218,7 +222,7 @@ cells() {
     [[ $each == "$1 "* ]] || continue
     ((${#free[@]})) || reap
     # shellcheck disable=SC2086   # A stage, a seed and a width.
-    env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} "$self" cell $each &
+    env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} bash "$self" cell $each &
     device_of[$!]=${free[0]} cell_of[$!]=$each
     free=("${free[@]:1}")
   done
@@ -232,31 +236,34 @@ table() {
   [[ -z $left ]] || halt 1 "the table lacks cells: ${left//$'\n'/, }"
 }
 
-# submitted NAME COMMAND OPTION...: submits a Slurm job, which continues when
-# requeued, and prints its number. Its settings travel in its script.
-submitted() {
-  sbatch --parsable --requeue --kill-on-invalid-dep=yes "--job-name=$1" \
-    "--chdir=$stood" "--wrap=exec env $(assigned "${settings[@]}")$(
-    quoted "$self")$2" "${@:3}" | cut -d ';' -f 1
+# submit NAME COMMAND OPTION...: submits a Slurm job, which continues when
+# requeued; `job` is its number, `jobs` has all. Its settings travel in its
+# script. Our options come last, so that they hold.
+submit() {
+  job=$(sbatch --requeue --kill-on-invalid-dep=yes "${@:3}" --parsable \
+    "--job-name=$1" "--chdir=$stood" "--wrap=exec env $(
+    assigned "${settings[@]}")$(quoted bash "$self")$2") ||
+    halt 1 "sbatch failed${jobs:+, cancel what it has with: scancel${jobs//:/ }}"
+  job=${job%%;*}
+  jobs+=:$job
 }
 # Submits for each seed the parent, an array of the other trainings, and an
 # array of the compressions, which waits for the parent; then the report.
 slurm() {
-  local all='' seed parent widths=" $WIDTHS " width="\$SLURM_ARRAY_TASK_ID"
+  local job jobs='' seed parent widths=" $WIDTHS " width="\$SLURM_ARRAY_TASK_ID"
   read -r widths <<<"${widths/ 64 / }" || true
   local array=--array=${widths// /,}
   for seed in $SEEDS; do
-    parent=$(submitted "scratch-$seed-64" "cell scratch $seed 64" "$@")
-    all+=:$parent
+    submit "scratch-$seed-64" "cell scratch $seed 64" "$@"
+    parent=$job
     [[ $widths ]] || continue
-    all+=:$(submitted "scratch-$seed" "cell scratch $seed $width" "$array" \
-      "$@")
+    submit "scratch-$seed" "cell scratch $seed $width" "$@" "$array"
     [[ $MODES$CONTROLS ]] || continue
-    all+=:$(submitted "slim-$seed" "cell slim $seed $width" "$array" \
-      "--dependency=afterok:$parent" "$@")
+    submit "slim-$seed" "cell slim $seed $width" "$@" "$array" \
+      "--dependency=afterok:$parent"
   done
-  submitted report "table${demo:+ --published=}" "--dependency=afterany$all" \
-    "$@"
+  submit report "table${demo:+ --published=}" "$@" "--dependency=afterany$jobs"
+  echo "Submitted jobs ${jobs//:/ }; the report is the last."
 }
 
 case "${1:-}" in

@@ -15,6 +15,7 @@ import time
 import typing
 
 import cifar10
+import cifar10_eval
 import cifar10_input
 from cifar10_input import UserError
 from thinet import algebra
@@ -25,15 +26,17 @@ from thinet import operations
 from thinet import progress
 from thinet import refit
 from thinet import summaries
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
-              'conv1_channels', 'seed'):
+              'conv1_channels', 'evaluate', 'seed'):
   tf.app.flags.declare_key_flag(_name)
-tf.app.flags.DEFINE_string('output_dir', None, 'Folder for the slim network.')
+FLAGS['conv1_channels'].help = 'Required. Channels of the first layer to keep.'
+tf.app.flags.DEFINE_string('output_dir', None,
+                           'Required. Folder for the slim network.')
 tf.app.flags.DEFINE_enum('criterion', 'thinet',
                          ['thinet', 'thinet_kept', 'least_squares', 'l1',
                           'random'], 'Which channels to keep; see README.')
@@ -43,12 +46,13 @@ tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full',
                          'factor for each kept one, all weights of conv2, or '
                          'those of all layers.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
-                            'Training images to sample from.', lower_bound=1)
+                            'Training images to sample from, at most.',
+                            lower_bound=1)
 tf.app.flags.DEFINE_integer('locations_per_image', 10,
                             'Positions of conv2 to sample in an image; 0 for '
-                            'all 144.', lower_bound=0, upper_bound=144)
+                            'all %d.' % cifar10.CONV2_POSITIONS, lower_bound=0,
+                            upper_bound=cifar10.CONV2_POSITIONS)
 
-ALL_POSITIONS = 144      # Positions of conv2 in an image.
 FEWEST_REFIT_IMAGES = 20
 PATCH = 25               # Taps of conv2's kernel.
 
@@ -122,8 +126,9 @@ def sampled_batches(weights, sample):
     images, _ = cifar10_input.images_and_labels(records, indices)
     norm1 = cifar10.endpoints(cifar10_input.central(images),
                               weights['conv1/biases'].size)['norm1']
-    bits = cifar10_input.random_bits([tf.shape(indices)[0], ALL_POSITIONS],
-                                     sample.seed, 'moments/positions', batch)
+    bits = cifar10_input.random_bits(
+        [tf.shape(indices)[0], cifar10.CONV2_POSITIONS], sample.seed,
+        'moments/positions', batch)
     patches = moments.patches(
         norm1, moments.random_positions(bits, sample.locations))
     with tf.Session(config=cifar10.session_config()) as session:
@@ -304,27 +309,33 @@ def parent_network():
   return Parent(*found, checkpoint.averages(found.arrays))
 
 
-def planned_sample():
-  """Makes the Sample from the flags and the data.
-
-  Raises:
-    UserError: the data cannot be read, or there are too few images for
-      `network`.
-  """
-  cifar10.maybe_download_and_extract()
-  examples, digest = cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
-  num_images = min(FLAGS.num_images, examples)
+def check_sample(num_images):
+  """Raises UserError if there are too few images for what the flags ask."""
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
     raise UserError('--num_images=%d is too few for --reconstruction=network; '
                     'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
-  locations = FLAGS.locations_per_image or ALL_POSITIONS
+  locations = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS
   if min(FLAGS.batch_size, num_images) * locations < moments.CHECK_SHARE:
     raise UserError('--batch_size=%d, --num_images=%d and '
                     '--locations_per_image=%d leave no sample of a batch to '
                     'check on; give more.' % (FLAGS.batch_size, num_images,
                                               FLAGS.locations_per_image))
-  return Sample(num_images, locations, FLAGS.batch_size, FLAGS.seed, digest)
+
+
+def planned_sample():
+  """Makes the Sample from the flags and the data.
+
+  Raises:
+    UserError: the data cannot be read, or there are too few images.
+  """
+  check_sample(FLAGS.num_images)   # Before a download.
+  cifar10.maybe_download_and_extract()
+  examples, digest = cifar10_input.verify(
+      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  num_images = min(FLAGS.num_images, examples)
+  check_sample(num_images)
+  return Sample(num_images, FLAGS.locations_per_image or
+                cifar10.CONV2_POSITIONS, FLAGS.batch_size, FLAGS.seed, digest)
 
 
 def warn_of_degenerate(path, fit, kernel):
@@ -365,7 +376,8 @@ def settings_of(parent, sample):
   return {
       'conv1_channels': FLAGS.conv1_channels, 'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
-      'seed': FLAGS.seed, 'num_images': sample.num_images,
+      'seed': FLAGS.seed, 'batch_size': sample.batch_size,
+      'num_images': sample.num_images,
       'locations_per_image': sample.locations, 'data_digest': sample.digest,
       'random_streams': cifar10_input.RANDOM_STREAMS,
       'parent': parent.settings, 'parent_digest': parent.digest,
@@ -383,7 +395,7 @@ def finished(settings, report):
     return False
   checkpoint.require_same(FLAGS.output_dir, found.settings, settings)
   try:
-    if files.read_json(report)['checkpoint_digest'] != found.digest:
+    if files.read_json(report).get('checkpoint_digest') != found.digest:
       return False
   except (OSError, ValueError):   # Made again.
     return False
@@ -393,8 +405,8 @@ def finished(settings, report):
 
 def compress():
   """Chooses channels, rebuilds weights, writes network and compress.json."""
-  clock = [time.perf_counter()]
   parent = parent_network()
+  clock = [time.perf_counter()]
   files.require_writable(FLAGS.output_dir)
   sample = planned_sample()
   width, keep = parent.averages['conv1/biases'].size, FLAGS.conv1_channels
@@ -402,6 +414,7 @@ def compress():
   lock = files.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
   if finished(settings, report):
+    cifar10_eval.rate_made(FLAGS.output_dir)
     return 0
 
   fit, check = sampled_moments(parent.averages, sample)
@@ -409,7 +422,11 @@ def compress():
 
   dead, dependent = warn_of_degenerate(parent.path, fit,
                                        parent.averages['conv2/weights'])
-  order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
+  try:
+    order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
+  except ValueError as error:   # The products of huge weights are infinite.
+    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
+        parent.path, error))
   kept = np.sort(order[width - keep:])
   clock.append(time.perf_counter())
 
@@ -441,6 +458,7 @@ def compress():
       FLAGS.output_dir, keep, width, result['relative_error_before'],
       result['relative_error_after']))
   lock.close()
+  cifar10_eval.rate_made(FLAGS.output_dir)
   return 0
 
 

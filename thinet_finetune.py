@@ -13,19 +13,23 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import moments
 from thinet import precondition
-
-import tensorflow.compat.v1 as tf
+from thinet import tensorflow as tf
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
-              'train_dir', 'epochs', 'max_steps', 'learning_rate',
+              'evaluate', 'train_dir', 'epochs', 'max_steps', 'learning_rate',
               'log_frequency', 'histogram_frequency', 'eval_frequency',
               'checkpoint_frequency', 'keep_checkpoints', 'precision'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['checkpoint_dir'].help = 'Required. Folder of the slim network.'
 
 SCHEDULE = cifar10.Schedule(
     'finetune', epochs=20, learning_rate=0.01, linear=True, momentum=0.9,
     average_decay=0.999, convolution_rate=1.5, warmup_steps=350)
+FLAGS['epochs'].help = ('Passes over the training images; by default %g.' %
+                        SCHEDULE.epochs)
+FLAGS['learning_rate'].help = ('Highest learning rate; by default %g.' %
+                               SCHEDULE.learning_rate)
 MOMENTS_BATCHES = 8      # Batches of images that the preconditioners see.
 MOMENTS_STRIDE = 2       # Between positions: a quarter of them are read.
 

@@ -31,11 +31,12 @@ sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import cifar10
 import cifar10_eval
+import cifar10_input
 from thinet import checkpoint
+from thinet import tensorflow as tf
 import timing
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 FLAGS = cifar10.FLAGS
 tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
@@ -50,7 +51,8 @@ def exported(width, folder):
   cifar10_eval.export({
       name + suffix: generator.normal(0, 0.05, shape).astype(np.float32)
       for name, shape in cifar10.weight_shapes(width).items()
-      for suffix in ('', checkpoint.AVERAGE)}, 'averaged', folder)
+      for suffix in ('', checkpoint.AVERAGE)}, 'averaged', folder,
+                      cifar10_input.CLASS_NAMES)
   return sum(os.path.getsize(os.path.join(where, name))
              for where, _, names in os.walk(folder) for name in names)
 

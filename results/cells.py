@@ -15,6 +15,7 @@ this sweep would make it. About 0.1 s, and a second for each gigabyte of
 checkpoints.
 """
 import functools
+import importlib.util
 import math
 import os
 import re
@@ -248,7 +249,7 @@ def expected(settings, data, network):
         common, batch_size=BATCH_SIZE, schedule='finetune',
         learning_rate=LEARNING_RATES['finetune'], precision=settings.precision)
   return dict(
-      common, locations_per_image=LOCATIONS,
+      common, batch_size=BATCH_SIZE, locations_per_image=LOCATIONS,
       num_images=data.examples and min(NUM_IMAGES, data.examples),
       parent_step=last_step(settings.epochs, data))
 
@@ -267,7 +268,7 @@ def differences(values, wanted):
 
 def misfits(settings, data, network):
   """Yields (name, value, wanted value) of all that does not fit the sweep."""
-  report, result = made(settings, network), rated(settings, network)
+  report = made(settings, network)
   if report is not None:
     training = network.mode == SCRATCH or network.fine_tuned
     values = report.get('settings') if training else report
@@ -279,9 +280,6 @@ def misfits(settings, data, network):
       name = 'finetune_epochs' if network.fine_tuned else 'epochs'
       yield from differences({name: report.get('epochs')}, {name: epochs})
       yield from differences(report, {'last_step': last_step(epochs, data)})
-  if result is not None:
-    yield from differences({'test_digest': result.get('data_digest')},
-                           {'test_digest': data.test})
 
 
 def text(value):
@@ -295,21 +293,17 @@ def text(value):
 def sentence(settings, network, name, value, wanted):
   """Says which setting of a network does not fit, and what to do."""
   path, value, wanted = folder(settings, network), text(value), text(wanted)
-  if name in VARIABLES:
-    name = VARIABLES[name]
-    return '%s was made with %s=%s, not %s; set %s=%s, or name another OUT.' % (
-        path, name, value, wanted, name, value)
-  if name in ('data_digest', 'test_digest'):
-    return ('%s was %s images than %s has now (SHA-256 %.12s, not %.12s); '
-            'bring those back, or name another OUT.' % (
-                path, 'rated on other test' if name == 'test_digest' else
-                'made from other training', settings.data_dir, value, wanted))
+  if name == 'data_digest':
+    return ('%s was made from other training images than %s has now (SHA-256 '
+            '%.12s, not %.12s); bring those back, or name another OUT.' % (
+                path, settings.data_dir, value, wanted))
   if name == 'random_streams':
     return ('%s was made by a version of the programs that draws other images '
             'from the same seed (random_streams=%s, not %s); go on with that '
             'version, or name another OUT.' % (path, value, wanted))
-  return ('%s was made with %s=%s, not %s as in this sweep; move it away, or '
-          'name another OUT.' % (path, name, value, wanted))
+  return ('%s was made with %s=%s, not %s; go back to that, move the folder out '
+          'of OUT, or name another OUT.' % (path, VARIABLES.get(name, name),
+                                            value, wanted))
 
 
 def check_settings(settings, data):
@@ -338,11 +332,12 @@ def check_parents(settings, networks_, finished):
   for network in filter(lambda each: each.parent, networks_):
     report = made(settings, network)
     _, digest = finished(network.parent)
-    if report and digest and digest != report.get('settings', report).get(
+    about = report and report.get('settings', report)
+    if digest and isinstance(about, dict) and digest != about.get(
         'parent_digest'):
       raise MisfitError(
-          '%s was made from other weights than %s has now; move it away, or '
-          'name another OUT.' % (folder(settings, network),
+          '%s was made from other weights than %s has now; move it out of OUT, '
+          'or name another OUT.' % (folder(settings, network),
                                  folder(settings, network.parent)))
 
 
@@ -410,6 +405,13 @@ def main(arguments):
   except KeyError as error:
     print('cells.py: %s is not set; run ./run_experiments.sh, which asks this '
           'itself.' % error, file=sys.stderr)
+    return 2
+  lacks = [name for name in ('numpy', 'six', 'tensorflow')
+           if not importlib.util.find_spec(name)]
+  if lacks:
+    print('run_experiments.sh: PYTHON=%s lacks %s; run: %s -m pip install -r '
+          'requirements.txt' % (sys.executable, lacks[0], sys.executable),
+          file=sys.stderr)
     return 2
   cell = arguments and Cell(arguments[0], int(arguments[1]), int(arguments[2]))
   try:

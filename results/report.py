@@ -31,9 +31,9 @@ if __name__ == '__main__':
   for _number in (signal.SIGINT, signal.SIGPIPE):
     signal.signal(_number, signal.SIG_DFL)   # They end it without a traceback.
 
+from thinet import files   # First: refuses other versions of Python.
 import figures
 import tables
-from thinet import files
 
 COLUMNS = ['seed', 'schedule', 'conv1_channels', 'conv2_channels',
            'local3_units', 'local4_units', 'criterion', 'reconstruction',
@@ -50,6 +50,8 @@ OTHERS = {'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192}
 TABLE = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'n',
          'top1_mean', 'top1_sd', 'top5_mean', 'top5_sd', 'published_top1',
          'published_top5']
+# Folders of a sweep's networks; results/cells.py has their parts.
+NETWORK = r'seed\d+/(scratch_\d+|[a-z_0-9]+_(none|scale|full|network)_\d+(_finetuned)?)'
 PUBLISHED = os.path.join(ROOT, 'results', 'published.csv')
 # What eval.json and the settings in run.json or compress.json both say.
 SHARED = ['conv1_channels', 'seed', 'criterion', 'reconstruction', 'fine_tuned']
@@ -211,7 +213,11 @@ def read_folder(folder, faults):
                                             '*'))):
     try:
       names = os.listdir(each) if os.path.isdir(each) else []
-      if 'eval.json' in names:
+      if not re.fullmatch(NETWORK, os.path.relpath(each, folder)):
+        if 'eval.json' in names:
+          print('%s is not in the table: no network of a sweep has such a name.'
+                % each, file=sys.stderr)
+      elif 'eval.json' in names:
         found = read_network(os.path.join(each, 'eval.json'))
         if found in networks.values():
           raise ValueError('%s is left out: it is a copy of another network; '

@@ -103,12 +103,7 @@ def start(script, *flags, largest_file=None, ignored=None):
 
 
 def run(script, *flags, largest_file=None):
-  """Runs a script to its end; returns (exit code, output, errors).
-
-  TensorFlow's own start-up lines are left out of the errors.
-  """
+  """Runs a script to its end; returns (exit code, output, errors)."""
   process = start(script, *flags, largest_file=largest_file)
   output, errors = process.communicate()
-  return process.returncode, output, '\n'.join(
-      line for line in errors.splitlines()
-      if not line.startswith(('I0000', 'E0000', 'WARNING: All log')))
+  return process.returncode, output, errors

@@ -14,8 +14,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-import numpy as np
 from thinet import files
+
+import numpy as np
 
 FOLDER = 'cifar-10-batches-bin'
 FILES = ['data_batch_%d.bin' % i for i in range(1, 6)] + ['test_batch.bin']
@@ -56,7 +57,7 @@ def draw(label, generator):
 
 
 def write(folder, images_per_file=1000, seed=0):
-  """Writes the six files, with the classes in turn; they appear together.
+  """Writes the data files, with the classes in turn; they appear together.
 
   Args:
     folder: folder in which cifar-10-batches-bin is made.
@@ -75,6 +76,8 @@ def write(folder, images_per_file=1000, seed=0):
       records = [bytes([i % 10]) + draw(i % 10, generator).tobytes()
                  for i in range(images_per_file)]
       files.write(os.path.join(part, name), b''.join(records))
+    files.write(os.path.join(part, 'batches.meta.txt'),
+                ''.join(name + '\n' for name in NAMES).encode())
     try:
       os.rename(part, os.path.join(folder, FOLDER))
     except OSError:
@@ -86,7 +89,7 @@ def write(folder, images_per_file=1000, seed=0):
 
 
 def main(arguments):
-  if len(arguments) != 1:
+  if len(arguments) != 1 or arguments[0].startswith('-'):
     sys.exit('usage: python tests/demo_data.py FOLDER')
   folder, = arguments
   for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):

@@ -15,7 +15,8 @@ import tempfile
 import threading
 
 FORKS = multiprocessing.get_context('forkserver')
-FORKS.set_forkserver_preload(['pytest', 'cifar10_input', 'thinet.summaries'])
+FORKS.set_forkserver_preload(['pytest', 'thinet.summaries',
+                              'tensorflow.compat.v1'])
 
 
 def _become(script, flags, largest_file, ignored, pipes):

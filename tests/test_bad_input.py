@@ -6,9 +6,12 @@ only that sentence.
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 from thinet import checkpoint
+from thinet import files
 import cifar10
 import cifar10_eval
 import cifar10_input
@@ -86,7 +89,9 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('train', '--data_dir=/dev/null', '/dev/null'),
     ('train', '--data_dir=/proc/new', '/proc/new'),
     ('train', '--unknown=1', "Unknown command line flag 'unknown'"),
-    ('train', '--checkpoint_dir=/none', '/none does not exist'),
+    ('train', '--output_dir=x', '--output_dir is not for this script'),
+    ('train', '--train_dir=gs://a/b', 'is no local folder; name one'),
+    ('eval', '--export_dir=file:///a/b', 'is no local folder; name one'),
     ('train', 'stray', 'Unexpected argument stray'),
     ('eval', '--checkpoint_dir=', '--checkpoint_dir is missing'),
     ('eval', '--checkpoint_dir=/none', '/none does not exist'),
@@ -141,7 +146,7 @@ def make_folders(folder):
     (put(bytes(3073) + b'\x0a' + bytes(3072)),
      'label 10 in record 1, expected'),
     (remove, 'No such file or directory'),
-    (make_folders, 'Is a directory'),
+    (make_folders, 'is not a regular file'),
 ])
 def test_data(call, scripts, data_dir, tmp_path, script, change, words):
   shutil.copytree(os.path.join(data_dir, FOLDER), tmp_path / 'data' / FOLDER)
@@ -217,9 +222,9 @@ def test_folder_of_another_network(call, scripts, trained, tmp_path, script,
                          '--%s=%s' % (flag, parent))
   assert code == 1 and 'name another' in errors
   assert len(errors.splitlines()) == 1
-  assert ('%s is the folder of the network to compress' % parent
-          if script == 'compress' else '%s was made with' % parent) in errors
-  if script != 'compress':
+  assert ('%s was made with' if script == 'train' else
+          '%s is the folder of the network to ') % parent in errors
+  if script == 'train':
     os.unlink(parent / 'lock')
   assert tree(parent) == before
 
@@ -265,6 +270,40 @@ def test_a_reader_that_has_gone_is_no_error(scripts):
   process.stdout.close()
   assert 'Traceback' not in process.communicate()[1]
   assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_closed_output_from_the_start(scripts):
+  """As the shell's >&- leaves it: Python has no sys.stdout."""
+  module, *flags = scripts['eval']
+  result = subprocess.run(
+      ['bash', '-c', 'exec "$@" >&-', 'bash', sys.executable,
+       os.path.join(conftest.ROOT, module.__name__ + '.py'), *flags],
+      capture_output=True, text=True)
+  assert (result.returncode, result.stderr) == (0, '')
+
+
+def test_an_output_that_is_full_loses_no_result(scripts, trained):
+  module, *flags = scripts['eval']
+  path = os.path.join(trained, 'eval.json')
+  if os.path.exists(path):
+    os.unlink(path)
+  with open('/dev/full', 'w') as full:
+    result = subprocess.run([sys.executable, os.path.join(
+        conftest.ROOT, module.__name__ + '.py'), *flags], stdout=full,
+                            stderr=subprocess.PIPE, text=True)
+  assert result.returncode == 1
+  assert result.stderr == ('cifar10_eval.py: Output cannot be written (No space '
+                           'left on device); give it another place.\n')
+  assert files.read_json(path)['conv1_channels'] == 12
+
+
+@pytest.mark.parametrize('flags, words', [
+    (['--reconstruction=network', '--num_images=5'], '--num_images=5 is too'),
+    (['--batch_size=1', '--locations_per_image=1'], 'leave no sample')])
+def test_flags_are_checked_before_a_download(call, scripts, tmp_path, flags,
+                                             words):
+  refused(call, scripts['compress'] + tuple(flags) + (
+      '--data_dir=%s' % (tmp_path / 'no data'),), words, tmp_path, codes=(1,))
 
 
 def test_names_that_are_not_utf_8_are_refused(call, scripts, tmp_path):

@@ -77,6 +77,13 @@ def step_of_two(arrays):
 def step_below(arrays):
   arrays['global_step'] = np.int64(-1)
 
+def of_no_width(arrays):
+  for name in list(arrays):
+    if name.startswith('conv1/'):
+      arrays[name] = arrays[name][..., :0]
+    if name.startswith('conv2/weights'):
+      arrays[name] = arrays[name][:, :, :0]
+
 def step_between(arrays):
   arrays['global_step'] = np.float64(0.5)
 
@@ -88,6 +95,7 @@ def step_between(arrays):
     (drop_all, 'lacks conv1/weights'),
     (retype, r'conv1/weights of type float64 .* expected float32'),
     (word, 'local4/biases/ExponentialMovingAverage of type .S1'),
+    (of_no_width, 'conv1/weights of type float32 and shape'),
     (step_of_two, 'has global_step'), (step_below, 'has global_step'),
     (step_between, 'has global_step')])
 def test_another_network_is_refused(tmp_path, change, words):
@@ -115,7 +123,8 @@ def test_the_newest_checkpoint_is_that_of_the_highest_step(tmp_path):
 @pytest.mark.parametrize('text', [
     'x', '[]', 'null', '3', '{"seed": [1]}', '{"seed": null}',
     '{"seed": %s}' % ('9' * 400), '{"parent": {"rate": 1e999}}',
-    '{"a": NaN}', '[' * 100000, b'\xff'], ids=range(11))
+    '{"a": NaN}', '[' * 100000, b'\xff', '{"seed": {"a": 1}}',
+    '{"criterion": "\\ud800"}', '{"parent": 3}'], ids=range(14))
 def test_settings_that_no_program_writes_are_refused(tmp_path, monkeypatch,
                                                      text):
   monkeypatch.setattr(checkpoint.json, 'dumps', lambda settings: (
@@ -222,6 +231,24 @@ def test_damaged_checkpoints_are_moved_aside(tmp_path, capsys):
     assert 'moved to %s' % aside in capsys.readouterr().err or number == '2'
 
 
+@pytest.mark.parametrize('error, words', [
+    (MemoryError(), 'Cannot allocate memory'),
+    (tf.errors.UnknownError(None, None, 'x; Too many open files'), 'Too many'),
+    (tf.errors.UnknownError(None, None, ''), 'Cannot allocate memory'),
+    (OSError(5, 'Input/output error'), 'Input/output error')])
+def test_short_of_something_nothing_is_called_damaged(tmp_path, monkeypatch,
+                                                      error, words):
+  checkpoint.save(str(tmp_path), network(5), {})
+  def fail(name):
+    raise error
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint.tf, 'train', type('Train', (), {
+        'NewCheckpointReader': staticmethod(fail)}), raising=False)
+    with pytest.raises(CheckpointError, match='cannot be read .*' + words):
+      checkpoint.read_to_continue(str(tmp_path), cifar10.shapes_like)
+  assert conftest.newest(tmp_path)[0].endswith('model.ckpt-0')
+
+
 def test_what_cannot_be_opened_is_not_called_damaged(tmp_path):
   checkpoint.save(str(tmp_path), network(5), {})
   os.unlink(tmp_path / 'model.ckpt-0.index')
@@ -230,6 +257,43 @@ def test_what_cannot_be_opened_is_not_called_damaged(tmp_path):
     with pytest.raises(CheckpointError, match='0 cannot be read .*regular'):
       read(str(tmp_path), cifar10.shapes_like)
   assert not os.path.exists(tmp_path / 'damaged')
+
+
+def test_a_path_names_a_checkpoint_or_a_folder(tmp_path, monkeypatch):
+  for step in (1, 2):
+    checkpoint.save(str(tmp_path / 'x'), network(5), {'step': step}, step, 3)
+  def named(name):
+    return checkpoint.read_named(name, cifar10.shapes_like).settings['step']
+  assert named(str(tmp_path / 'x')) == 2
+  assert named(str(tmp_path / 'x' / 'model.ckpt-1')) == 1
+  monkeypatch.chdir(tmp_path / 'x')
+  assert named('model.ckpt-1.data-00000-of-00001') == 1
+  os.mkdir('model.ckpt-1')   # The folder comes first.
+  with pytest.raises(CheckpointError, match='holds no finished checkpoint, '
+                                            'model.ckpt-STEP'):
+    named('model.ckpt-1')
+  with pytest.raises(CheckpointError, match='checkpoint model.ckpt-3 does not'):
+    named('model.ckpt-3')
+  for part in checkpoint.PARTS:
+    os.rename('model.ckpt-1' + part, 'model.ckpt?' + part)
+  with pytest.raises(CheckpointError, match='pattern; rename'):
+    named('model.ckpt?')   # TensorFlow would not find it.
+  os.unlink('model.ckpt-2.index')
+  with pytest.raises(CheckpointError, match='index is missing; name another.'):
+    named('model.ckpt-2')
+
+
+def test_averages_are_asked_for_or_checked_where_they_are(tmp_path):
+  arrays = network(5)
+  drop_average(arrays)
+  path = checkpoint.save(str(tmp_path), arrays, {})
+  with pytest.raises(CheckpointError, match='lacks conv2/weights/Exp'):
+    checkpoint.read(path, cifar10.shapes_like)
+  assert checkpoint.read(path, cifar10.shapes_like, averaged=False)
+  arrays['conv1/biases' + checkpoint.AVERAGE] = np.zeros(4, np.float32)
+  path = checkpoint.save(str(tmp_path), arrays, {})
+  with pytest.raises(CheckpointError, match='expected float32'):
+    checkpoint.read(path, cifar10.shapes_like, averaged=False)
 
 
 def test_averages_go_by_the_names_of_their_weights():

@@ -1,11 +1,15 @@
 """The network against counts by hand and TensorFlow's own operations."""
+import os
 import subprocess
 import sys
 
 import cifar10
+import cifar10_input
+import cifar10_train
 import conftest
 import numpy as np
 from thinet import checkpoint
+from thinet import files
 from thinet import operations
 import pytest
 import tensorflow.compat.v1 as tf
@@ -132,13 +136,93 @@ def test_training_and_test_images_in_one_graph(flags, data_dir, reuse):
   assert not np.array_equal(found, expected)
 
 
-def test_a_notebooks_arguments_are_no_flags_of_ours():
-  code = ('import sys; sys.path.insert(0, %r); '
-          'sys.argv = ["kernel", "-f", "x"];'
-          ' import cifar10; print(cifar10.data_folder())' % conftest.ROOT)
-  assert subprocess.run([sys.executable, '-c', code], check=True, text=True,
-                        stdout=subprocess.PIPE).stdout == (
-                            'data/cifar-10-batches-bin\n')
+def test_a_notebook_has_flags_graphs_and_no_start_up_messages():
+  """Its arguments are not ours; it may import TensorFlow after cifar10."""
+  code = """
+import sys
+sys.path.insert(0, %r)
+sys.argv = ['kernel', '-f', 'x']
+import cifar10
+print(cifar10.data_folder())
+import tensorflow.compat.v1 as tf
+with tf.Graph().as_default():
+  step = tf.train.get_or_create_global_step()
+  print(cifar10.inference(tf.placeholder(tf.float32, [1, 24, 24, 3])).shape)
+print(tf.executing_eagerly(), tf.resource_variables_enabled())
+""" % conftest.ROOT
+  result = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                          text=True)
+  assert result.stdout == ('data/cifar-10-batches-bin\n(1, 10)\nFalse True\n'
+                          ), result.stderr
+  assert 'InitializeLog' not in result.stderr
+
+
+@pytest.fixture
+def changed(tmp_path):
+  """changed(constants, script, *flags): runs a script with cifar10_input's
+  constants changed, as conftest.run."""
+  def run(constants, script, *flags):
+    path = tmp_path / 'changed.py'
+    path.write_text('import cifar10_input, runpy, sys\n'
+                    'vars(cifar10_input).update(%r)\n'
+                    'sys.argv.pop(0)\n'
+                    'runpy.run_path(sys.argv[0], run_name="__main__")\n' %
+                    constants)
+    return conftest.run(str(path), os.path.join(conftest.ROOT, script), *flags)
+  return run
+
+
+def test_other_constants_work_in_every_script(changed, data_dir, tmp_path,
+                                              trained):
+  """Whole images of two classes."""
+  constants = {'IMAGE_SIZE': 32, 'NUM_CLASSES': 2}
+  for path in (os.path.join(data_dir, cifar10_input.FOLDER, name)
+               for name in cifar10_input.TRAIN_FILES +
+               cifar10_input.TEST_FILES):
+    records = np.fromfile(path, np.uint8).reshape(-1, 3073)
+    records[:, 0] %= 2
+    os.makedirs(tmp_path / cifar10_input.FOLDER, exist_ok=True)
+    records.tofile(tmp_path / cifar10_input.FOLDER / os.path.basename(path))
+  network, slim, tuned = (str(tmp_path / name) for name in 'abc')
+  for script, *flags in [
+      ('cifar10_train', '--train_dir=' + network, '--conv1_channels=8',
+       '--max_steps=2'),
+      ('thinet_compress', '--checkpoint_dir=' + network, '--output_dir=' + slim,
+       '--conv1_channels=5', '--locations_per_image=256',
+       '--reconstruction=full'),
+      ('thinet_finetune', '--checkpoint_dir=' + slim, '--train_dir=' + tuned,
+       '--max_steps=2'),
+      ('cifar10_eval', '--checkpoint_dir=' + tuned,
+       '--export_dir=%s' % (tmp_path / 'exported'))]:
+    code, _, errors = changed(constants, script + '.py', '--batch_size=50',
+                              '--data_dir=%s' % tmp_path, *flags)
+    assert (code, errors) == (0, ''), script
+  result = files.read_json(os.path.join(tuned, 'eval.json'))
+  # By hand: 32 * 32 and 16 * 16 positions, 8 * 8 * 64 inputs of local3.
+  assert result['multiply_adds'] == (
+      1024 * 75 * 5 + 256 * 25 * 5 * 64 + 4096 * 384 + 384 * 192 + 192 * 2)
+  assert result['parameters'] == (76 * 5 + 25 * 5 * 64 + 64 + 4097 * 384 +
+                                  385 * 192 + 193 * 2)
+  with tf.Session(graph=tf.Graph()) as session:
+    model = tf.saved_model.load(session, ['serve'], str(tmp_path / 'exported'))
+    outputs = model.signature_def['serving_default'].outputs
+    assert session.graph.get_tensor_by_name(
+        outputs['logits'].name).shape.as_list() == [None, 2]
+  # A network for images of another size is not read.
+  code, _, errors = changed({'IMAGE_SIZE': 32}, 'cifar10_eval.py',
+                            '--checkpoint_dir=' + trained)
+  assert code == 1 and len(errors.splitlines()) == 1
+  assert 'shape [2304, 384], expected float32 and [4096, 384]' in errors
+
+
+@pytest.mark.parametrize('name, value', [
+    ('IMAGE_SIZE', 4), ('IMAGE_SIZE', 22), ('IMAGE_SIZE', 36),
+    ('NUM_CLASSES', 1), ('NUM_CLASSES', 257)])
+def test_constants_that_cannot_work_are_refused(call, monkeypatch, name, value):
+  monkeypatch.setattr(cifar10_input, name, value)
+  code, output, errors = call(cifar10_train)
+  assert (code, output) == (1, '') and len(errors.splitlines()) == 1
+  assert '%s in cifar10_input.py is %d; make it a ' % (name, value) in errors
 
 
 # Where the batch size is known, conv2 rounds more coarsely, so a unit close to

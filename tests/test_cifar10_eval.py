@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -59,12 +60,17 @@ def test_report_by_hand(tmp_path, flags, capsys, more, name):
   flags(**more)
   files.write_json(str(tmp_path / 'compress.json'),
                    {'seconds': {'moments': 1.0, 'write': 0.5}})
-  cifar10_eval.report(str(tmp_path), checkpoint.Checkpoint(
-      path='x/model.ckpt-7', arrays=dict(drawn(3), global_step=7),
+  path = str(tmp_path / 'model.ckpt-7')
+  cifar10_eval.report(checkpoint.Checkpoint(
+      path=path, arrays=dict(drawn(3), global_step=7),
       settings={'criterion': 'l1'}, digest='ab'), 'cd',
                       (85, 99, 200, 12.34567))
-  assert 'precision @ 1 = 0.425, @ 5 = 0.495 (200 images, step 7)' in (
-      capsys.readouterr().out)
+  tutorial, table = capsys.readouterr().out.splitlines()
+  assert tutorial.endswith(
+      ': precision @ 1 = 0.425, @ 5 = 0.495 (200 images, step 7)')
+  assert table == (
+      '%s (3 channels, l1, step 7, %s weights): top-1 42.50 %%, top-5 49.50 %%'
+      % (path, more.get('weights', 'averaged')))
   result = files.read_json(tmp_path / name)
   assert len(list(tmp_path.glob('*.json'))) == 2
   assert result == {
@@ -136,6 +142,106 @@ def test_other_images_or_weights_leave_eval_json(tmp_path, flags, data_dir,
   assert not os.path.isdir(folder / name)   # One run a network.
 
 
+def test_a_network_is_named_by_how_it_was_made():
+  assert cifar10_eval.title(checkpoint.Checkpoint(
+      'x/model.ckpt', drawn(5), {'criterion': 'thinet',
+                                 'reconstruction': 'full', 'fine_tuned': True},
+      '')) == ('x/model.ckpt (5 channels, thinet_full, fine-tuned, step 0, '
+               'averaged weights)')
+
+
+@pytest.mark.parametrize('name', ['model.ckpt-10', 'model.ckpt-10.index',
+                                  'model.ckpt-10.data-00000-of-00001'])
+def test_a_checkpoint_can_be_named(call, tmp_path, data_dir, trained, name):
+  """Its result does not replace that of the folder's newest."""
+  folder = shutil.copytree(trained, tmp_path / 'trained')
+  (folder / 'eval.json').write_text('kept')
+  before = set(os.listdir(folder))
+  code, output, _ = call(cifar10_eval, '--data_dir=' + data_dir,
+                         '--checkpoint_dir=%s' % (folder / name))
+  assert code == 0 and '(100 images, step 10)' in output
+  assert (folder / 'eval.json').read_text() == 'kept'
+  result = files.read_json(folder / 'eval_test_model.ckpt-10.json')
+  assert (result['checkpoint'], result['global_step']) == ('model.ckpt-10', 10)
+  assert set(os.listdir(folder)) - before == {'eval_test_model.ckpt-10.json'}
+
+
+def test_a_network_of_another_program(call, tmp_path, data_dir):
+  """TensorFlow's own Saver wrote it, without averages, step or settings."""
+  path = str(tmp_path / 'model.ckpt')
+  arrays = drawn(6)
+  with tf.Graph().as_default(), tf.Session() as session:
+    cifar10.inference(tf.zeros([1, 24, 24, 3]), 6)
+    checkpoint.assign(session, {var: arrays[var.op.name]
+                                for var in tf.trainable_variables()})
+    tf.train.Saver().save(session, path)
+  command = (cifar10_eval, '--data_dir=' + data_dir,
+             '--checkpoint_dir=' + path)
+  code, _, errors = call(*command)
+  assert code == 1 and 'ExponentialMovingAverage; give --weights=raw' in errors
+  assert call(*command, '--weights=raw')[0] == 0
+  result = files.read_json(tmp_path / 'eval_test_raw_model.ckpt.json')
+  with tf.Graph().as_default(), tf.Session() as session:
+    images, labels = cifar10_input.inputs(
+        'test', os.path.join(data_dir, cifar10_input.FOLDER), 100,
+        tf.constant(0, tf.int64))
+    logits = cifar10.inference(images, 6)
+    session.run(tf.local_variables_initializer())
+    tf.train.Saver().restore(session, path)
+    logits, labels = session.run([logits, labels])
+  assert result['top1'] == (logits.argmax(1) == labels).sum()
+  assert (result['global_step'], result['conv1_channels']) == (0, 6)
+
+
+def test_a_watch_ends_when_the_training_has_ended(tmp_path, flags, data_dir,
+                                                  capsys, monkeypatch):
+  """It is not there yet, starts, is stopped, resumed, and comes to its end."""
+  folder = tmp_path / 'run'
+  def save(step, **run):
+    checkpoint.save(str(folder), dict(drawn(2), global_step=np.int64(step)), {},
+                    step, keep=3)
+    files.write_json(str(folder / 'run.json'),
+                     dict(run, last_step=20, seconds=1))
+  events = iter([
+      lambda: None,
+      folder.mkdir,
+      lambda: save(10, end='2026-11-27T00:00:00+00:00'),   # Stopped.
+      lambda: None,
+      lambda: save(20)])
+  waits = []
+  def sleep(seconds):
+    waits.append(seconds)
+    next(events)()
+  monkeypatch.setattr(cifar10_eval.time, 'sleep', sleep)
+  flags(data_dir=data_dir, checkpoint_dir=str(folder), eval_interval_secs=7)
+  assert cifar10_eval.evaluate() == 0
+  assert waits == [7] * 5
+  lines = capsys.readouterr().out.splitlines()
+  assert [words for line in lines for words in (
+      'does not exist', 'holds no finished', 'step 10)', 'step 20)',
+      'is finished: step 20.') if words in line] == [
+          'does not exist', 'holds no finished', 'step 10)', 'step 20)',
+          'is finished: step 20.']
+
+
+def test_a_watch_of_a_compressed_network_ends(tmp_path):
+  assert not cifar10_eval.ended(str(tmp_path), 0)
+  files.write_json(str(tmp_path / 'compress.json'), {'seconds': 1})
+  assert cifar10_eval.ended(str(tmp_path), 0)
+
+
+def test_ctrl_c_ends_a_watch_without_a_traceback(tmp_path, data_dir):
+  process = conftest.start('cifar10_eval.py', '--data_dir=' + data_dir,
+                           '--checkpoint_dir=%s' % tmp_path,
+                           '--eval_interval_secs=60')
+  process.stdout.readline()
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate()
+  assert process.returncode == 130
+  assert errors.splitlines()[-1].startswith('cifar10_eval.py: Stopped by SIG')
+  assert 'Traceback' not in errors
+
+
 def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
   process = conftest.start('cifar10_eval.py', '--data_dir=' + data_dir,
                            '--checkpoint_dir=%s' % tmp_path,
@@ -161,8 +267,13 @@ import numpy as np
 import tensorflow as tf
 assert tf.executing_eagerly()
 images = np.load(sys.argv[2])
-model = tf.saved_model.load(sys.argv[1]).signatures['serving_default']
+loaded = tf.saved_model.load(sys.argv[1])
+model = loaded.signatures['serving_default']
 found = model(tf.constant(images))
+asset, = loaded.asset_paths
+assert tf.io.read_file(asset.asset_path).numpy().decode() == (
+    'airplane automobile bird cat deer dog frog horse ship truck '.replace(
+        ' ', '\\n'))
 assert model.structured_input_signature[1]['images'].dtype == tf.uint8
 np.savez(sys.argv[3], **{name: value.numpy() for name, value in found.items()})
 try:   # A larger image is refused; its corner is not rated.
@@ -171,19 +282,79 @@ except tf.errors.InvalidArgumentError as error:
   assert '[1,64,64,3]' in str(error) and '[?,32,32,3]' in str(error)
 else:
   raise AssertionError
+try:
+  loaded.signatures['standardized'](tf.zeros([1, 48, 48, 3]))
+except tf.errors.InvalidArgumentError as error:
+  assert '[1,48,48,3]' in str(error) and '[?,24,24,3]' in str(error)
+else:
+  raise AssertionError
+"""
+
+TFLITE = """
+def rated(converter, images):
+  # Logits of each image, and the types of all tensors.
+  content = converter.convert()
+  interpreter = tf.lite.Interpreter(model_content=content)
+  name, = interpreter.get_signature_list()
+  run = interpreter.get_signature_runner(name)
+  details, = interpreter.get_input_details()
+  if details['dtype'] == np.int8:
+    scale, zero = details['quantization']
+    images = np.clip(np.round(images / scale) + zero, -128, 127).astype(np.int8)
+  outputs = [run(images=image[None]) for image in images]
+  return (np.concatenate([each['logits'] for each in outputs]),
+          {each['dtype'] for each in interpreter.get_tensor_details()})
+
+lite = tf.lite.TFLiteConverter.from_saved_model
+logits, _ = rated(lite(sys.argv[1], signature_keys=['serving_default']), images)
+np.testing.assert_allclose(logits, found['logits'], atol=3e-5)
+
+# By the definition: the middle, less its mean, over its standard deviation.
+crops = images[:, 4:28, 4:28].astype(np.float64)
+deviations = np.maximum(crops.std((1, 2, 3), keepdims=True), 1728 ** -0.5)
+crops = ((crops - crops.mean((1, 2, 3), keepdims=True)) /
+         deviations).astype(np.float32)
+direct = loaded.signatures['standardized'](tf.constant(crops))
+np.testing.assert_allclose(direct['logits'], found['logits'], atol=3e-5)
+integer = lite(sys.argv[1], signature_keys=['standardized'])
+integer.optimizations = [tf.lite.Optimize.DEFAULT]
+integer.representative_dataset = lambda: (
+    {'images': crop[None]} for crop in crops[::5])
+integer.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+integer.inference_input_type = integer.inference_output_type = tf.int8
+logits, types = rated(integer, crops[:100])
+assert types == {np.int8, np.int32}, types
+assert (logits.argmax(1) == found['labels'][:100].numpy()).mean() > 0.9
 """
 
 
 @pytest.mark.parametrize('weights, suffix', [('averaged', checkpoint.AVERAGE),
                                              ('raw', '')])
-def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
+def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir, capsys,
                                               trained, weights, suffix):
-  """It gives the evaluated weights' labels on every training image."""
-  trained = shutil.copytree(trained, tmp_path / 'trained')
-  flags(data_dir=data_dir, checkpoint_dir=str(trained), batch_size=500,
+  """It gives the evaluated weights' labels on every training image.
+
+  So does TFLite, and with integers alone nearly. No data set is needed.
+  """
+  flags(data_dir=str(tmp_path / 'none'), checkpoint_dir=trained,
         weights=weights, export_dir=str(tmp_path / 'new' / 'model'))
+  capsys.readouterr()
   assert cifar10_eval.evaluate() == 0
   assert os.listdir(tmp_path / 'new') == ['model']
+  assert not (tmp_path / 'none').exists()
+  found = capsys.readouterr().out.splitlines()
+  size = sum(path.stat().st_size for path in tmp_path.glob('new/**/*')
+             if path.is_file())
+  outputs = 'logits float32 [n, 10], probabilities float32 [n, 10]'
+  assert found[1:] == [
+      '%s: SavedModel of %.2f MB' % (tmp_path / 'new' / 'model', size / 1e6),
+      'signature serving_default: images uint8 [n, 32, 32, 3] -> labels int64 '
+      '[n], ' + outputs,
+      'signature standardized: images float32 [n, 24, 24, 3] -> ' + outputs,
+      'assets/labels.txt: airplane, automobile, bird, cat, deer, dog, frog, '
+      'horse, ship, truck']
+  assert 'trained/model.ckpt-30 (12 channels, step 30, ' in found[0]
+  flags(data_dir=data_dir, batch_size=500)
   with tf.Graph().as_default(), tf.Session() as session:
     logits = cifar10.inference(cifar10.inputs('train_eval', tf.constant(
         0, tf.int64))[0], 12)
@@ -197,7 +368,8 @@ def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
                                                      'train_eval')])
   images = records.reshape(500, 3073)[:, 1:].reshape(500, 3, 32, 32)
   np.save(tmp_path / 'images.npy', images.transpose(0, 2, 3, 1))
-  subprocess.run([sys.executable, '-c', PLAIN_TENSORFLOW_2,
+  program = PLAIN_TENSORFLOW_2 + (TFLITE if weights == 'averaged' else '')
+  subprocess.run([sys.executable, '-c', program,
                   str(tmp_path / 'new' / 'model'), str(tmp_path / 'images.npy'),
                   str(tmp_path / 'found.npz')], check=True)
   found = np.load(tmp_path / 'found.npz')
@@ -211,7 +383,9 @@ def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir,
 
 @pytest.mark.parametrize('more, words', [
     ({}, 'exists; name a new folder'),
-    ({'eval_interval_secs': 5}, 'leave out --eval_interval_secs')])
+    ({'eval_interval_secs': 5},
+     '--export_dir and --eval_interval_secs are two uses'),
+    ({'image': 'x.png'}, '--image and --export_dir are two uses')])
 def test_an_export_overwrites_nothing(tmp_path, flags, data_dir, trained, more,
                                       words):
   flags(data_dir=data_dir, checkpoint_dir=trained, export_dir=str(tmp_path),
@@ -231,11 +405,45 @@ def test_an_export_goes_where_tensorflow_can_load_it(tmp_path, flags, data_dir,
   assert not os.listdir(tmp_path)
 
 
+def test_a_network_is_rated_where_it_is_made(tmp_path, data_dir):
+  """Each program's --evaluate writes what cifar10_eval.py writes after it; also
+  for a network that is finished already."""
+  data = '--data_dir=' + data_dir
+  parent, slim, tuned = (str(tmp_path / name) for name in 'abc')
+  for folder, *command in [
+      (parent, 'cifar10_train.py', '--train_dir=' + parent, '--max_steps=2',
+       '--batch_size=50', '--conv1_channels=6'),
+      (slim, 'thinet_compress.py', '--checkpoint_dir=' + parent,
+       '--output_dir=' + slim, '--conv1_channels=3', '--num_images=100'),
+      (tuned, 'thinet_finetune.py', '--checkpoint_dir=' + slim,
+       '--train_dir=' + tuned, '--max_steps=2', '--batch_size=50')]:
+    path = os.path.join(folder, 'eval.json')
+    results = []
+    for program in [command + [data, '--evaluate'],
+                    command + [data, '--evaluate'],
+                    ['cifar10_eval.py', data, '--checkpoint_dir=' + folder,
+                     '--batch_size=50' if '--batch_size=50' in command else
+                     '--batch_size=128']]:
+      code, output, errors = conftest.run(*program)
+      assert code == 0 and 'precision @ 1 = ' in output, errors
+      results.append(files.read_json(path))
+      del results[-1]['latency_ms']
+      os.unlink(path)
+    assert results[0] == results[1] == results[2]
+
+
 def test_the_checkpoint_is_looked_for_before_the_data(tmp_path, flags):
   flags(data_dir=str(tmp_path / 'data'), checkpoint_dir=str(tmp_path / 'none'))
   with pytest.raises(checkpoint.CheckpointError, match='none does not exist'):
     cifar10_eval.evaluate()
   assert not os.listdir(tmp_path)
+
+
+def test_a_watch_takes_a_folder(flags, trained):
+  flags(checkpoint_dir=os.path.join(trained, 'model.ckpt-30'),
+        eval_interval_secs=5)
+  with pytest.raises(cifar10_input.UserError, match='name its folder'):
+    cifar10_eval.evaluate()
 
 
 def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, data_dir,

@@ -119,6 +119,27 @@ def test_verify_names_a_file_that_may_not_be_read(tmp_path):
     os.seteuid(user)
 
 
+# ------------------------------------------------------- names of the classes
+
+
+def test_classes_without_a_list_have_their_usual_names(tmp_path, monkeypatch):
+  usual = cifar10_input.class_names(str(tmp_path / 'none'))
+  assert ' '.join(usual) == ('airplane automobile bird cat deer dog frog horse '
+                             'ship truck')
+  monkeypatch.setattr(cifar10_input, 'NUM_CLASSES', 2)
+  assert cifar10_input.class_names(str(tmp_path)) == ['0', '1']
+
+
+@pytest.mark.parametrize('content, words', [
+    (b'cat\ndog\n', 'has 2 names of classes, expected 10'),
+    (b'\xff\n' * 10, 'cannot be read'), (b'', 'has 0 names')])
+def test_a_list_of_classes_that_does_not_do(tmp_path, content, words):
+  (tmp_path / 'batches.meta.txt').write_bytes(content)
+  with pytest.raises(UserError, match=words) as fault:
+    cifar10_input.class_names(str(tmp_path))
+  assert 'batches.meta.txt' in str(fault.value)
+
+
 # ------------------------------------------------------------------ download
 
 
@@ -152,16 +173,21 @@ def official(monkeypatch):
   return accept
 
 
-def test_download_writes_only_the_six_files(tmp_path, official):
+def test_download_writes_only_the_data_files(tmp_path, official):
   url = official(archive_of(tmp_path / 'a.tgz', [
       ('../escaped', b'x'), ('/tmp/absolute-escaped', b'x'),
       (cifar10_input.FOLDER + '/../../up', b'x')] + good_members() +
                             [(cifar10_input.FOLDER + '/readme.html', b'x'),
+                             (cifar10_input.FOLDER + '/batches.meta.txt',
+                              b'a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n'),
                              good_members()[0]]))   # One comes twice.
   cifar10_input.download(str(tmp_path / 'data'), url)
   assert os.listdir(tmp_path / 'data') == [cifar10_input.FOLDER]
   assert sorted(os.listdir(tmp_path / 'data' / cifar10_input.FOLDER)) == sorted(
-      cifar10_input.TRAIN_FILES + cifar10_input.TEST_FILES)
+      cifar10_input.TRAIN_FILES + cifar10_input.TEST_FILES +
+      ['batches.meta.txt'])
+  assert cifar10_input.class_names(folder_of(tmp_path / 'data')) == [
+      *'abcdefghij']
   assert sorted(os.listdir(tmp_path)) == ['a.tgz', 'data']
   assert cifar10_input.verify(cifar10_input.data_files(
       folder_of(tmp_path / 'data'), 'train_eval'))[0] == 5
@@ -188,7 +214,7 @@ def test_the_data_folder_itself_can_be_named(tmp_path, data_dir, flags, name,
   flags(data_dir=given, data_url='file:///nowhere')
   cifar10.maybe_download_and_extract()
   assert cifar10.data_folder() == given
-  assert len(os.listdir(there)) == 6
+  assert len(os.listdir(there)) == len(os.listdir(folder_of(data_dir)))
 
 
 def test_a_folder_of_the_data_in_the_one_named_is_preferred(tmp_path, data_dir):

@@ -320,7 +320,7 @@ def test_another_schedule_starts_without_momentum(tmp_path, flags, data_dir,
   velocity = new['local4/weights/Momentum']
   assert np.abs(velocity).max() > 0   # The first gradient.
   code, _, errors = call(cifar10_train, *command, '--train_dir=' + trained)
-  assert code == 1 and 'is the folder of the network to go on from' in errors
+  assert code == 1 and 'is the folder of the network to start from' in errors
 
 
 def test_a_refusal_names_the_command_that_goes_on(tmp_path, data_dir, trained,
@@ -541,7 +541,7 @@ def test_a_state_file_that_names_a_missing_checkpoint(tmp_path, data_dir,
 
 def test_a_checkpoint_without_a_variable_is_refused(tmp_path, data_dir, flags):
   copy_steps(None, tmp_path, data_dir, flags)
-  path, arrays, settings = conftest.newest(tmp_path)
+  _, arrays, settings = conftest.newest(tmp_path)
   del arrays['loss/avg' if 'loss/avg' in arrays else sorted(
       name for name in arrays if name.endswith('/avg'))[0]]
   checkpoint.save(str(tmp_path), arrays, settings, 20)

@@ -21,7 +21,9 @@ def test_format_and_seed(tmp_path):
   assert cifar10_input.verify(
       cifar10_input.data_files(folder, 'train_eval'))[0] == 100
   assert cifar10_input.verify(cifar10_input.data_files(folder, 'test'))[0] == 20
-  files = os.listdir(folder)
+  names = cifar10_input.class_names(folder)
+  assert names == demo_data.NAMES and len(set(names)) == 10
+  files = set(os.listdir(folder)) - {'batches.meta.txt'}
   assert len(files) == 6
   assert len({content('a', file) for file in files}) == 6
   for file in files:
@@ -42,7 +44,8 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
   _, errors = started.communicate()
   assert started.returncode == 1
   assert errors == ('Folder %s cannot be written to (Not a directory); make '
-                    'room there, or name another.\n' % (tmp_path / 'file' / 'x'))
+                    'room there, or name another.\n' % (
+                        tmp_path / 'file' / 'x'))
 
 
 @pytest.mark.parametrize('number', [signal.SIGHUP, signal.SIGINT,

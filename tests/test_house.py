@@ -8,14 +8,16 @@ import pytest
 
 # A module may import the modules on the lines above its own.
 FLOORS = [
-    ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.operations',
-     'thinet.precondition', 'thinet.progress'],
-    ['thinet.checkpoint', 'thinet.moments', 'cifar10_input'],
+    ['thinet', 'thinet.algebra', 'thinet.files', 'thinet.progress',
+     'thinet.tensorflow'],
+    ['thinet.checkpoint', 'thinet.moments', 'thinet.operations',
+     'thinet.precondition', 'cifar10_input'],
     ['thinet.refit', 'thinet.summaries', 'cifar10'],
-    ['cifar10_train', 'cifar10_eval', 'thinet_compress'],
+    ['cifar10_eval'],
+    ['cifar10_train', 'thinet_compress'],
     ['thinet_finetune'],
 ]
-SCRIPTS = FLOORS[3] + FLOORS[4]
+SCRIPTS = FLOORS[3] + FLOORS[4] + FLOORS[5]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
@@ -63,6 +65,13 @@ def test_flags_are_read_by_scripts_and_by_the_tutorials_forms(name):
   """cifar10 reads them for its tutorial forms, such as distorted_inputs()."""
   _, used = names_in(modules()[name])
   assert 'FLAGS' not in used or name in SCRIPTS + ['cifar10']
+
+
+@pytest.mark.parametrize('name', FLOOR)
+def test_one_module_imports_tensorflow(name):
+  """The others have it from there: late, quiet, version 1."""
+  imported, _ = names_in(modules()[name])
+  assert not any(each.split('.')[0] == 'tensorflow' for each in imported)
 
 
 def test_no_benchmark_imports_another():

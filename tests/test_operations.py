@@ -36,6 +36,18 @@ def test_lrn_equals_tf_nn_lrn_in_value_and_gradient(width, size):
                              atol=1e-5)
 
 
+@pytest.mark.parametrize('width', WIDTHS)
+def test_lrn_of_an_exported_network(width):
+  """Batches of unknown size are normalized without a square root."""
+  x = 100 * np.random.default_rng(width).normal(size=[2, 3, 3, width])
+  with tf.Graph().as_default() as graph, tf.Session() as session:
+    source = tf.placeholder(tf.float32, [None, 3, 3, width])
+    y = session.run(operations.local_response_normalization(source),
+                    {source: x})
+  assert not {'Sqrt', 'Square'} & {op.type for op in graph.get_operations()}
+  np.testing.assert_allclose(y, brute_force_lrn(x), rtol=1e-5)
+
+
 @pytest.mark.parametrize('width', [3, 8, 16])
 def test_lrn_gradient_equals_finite_differences_in_float64(width):
   generator = np.random.default_rng(0)

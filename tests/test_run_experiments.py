@@ -451,7 +451,8 @@ def test_usage():
 
 
 @pytest.mark.parametrize('name', [
-    'plain', 'a b', "it's", '"', '-n', 'gr\u00fc\u00df', '$(touch x)', '*', 'a,b'])
+    'plain', 'a b', "it's", '"', '-n', 'gr\u00fc\u00df', '$(touch x)', '*',
+    'a,b'])
 def test_names_mean_the_folder_where_one_stands(tmp_path, data_dir, recorder,
                                                 name):
   """Through a link to the script, with a CDPATH, and any names."""
@@ -463,7 +464,7 @@ def test_names_mean_the_folder_where_one_stands(tmp_path, data_dir, recorder,
   os.symlink(settings['PYTHON'], stand / (name + 'python'))
   result = subprocess.run(
       ['../link'], cwd=stand, capture_output=True, text=True,
-      env={**os.environ, **settings, 'OUT': name, 'CDPATH': '/:' + str(tmp_path),
+      env={**os.environ, **settings, 'OUT': name, 'CDPATH': '/:%s' % tmp_path,
            'DATA_DIR': name + 'data', 'PYTHON': './%spython' % name})
   assert result.returncode == 0, result.stderr
   assert os.listdir(stand / name / 'seed0') == ['scratch_64']

@@ -194,7 +194,8 @@ def test_every_kind_of_run_shows_its_command(ask):
   script = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   for run in ('slim', 'tuned'):   # Here all are the tests' own process.
     (shown, *_) = ask('plugin/text/text', run=run, tag='command/' + script)
-    assert '<code>python %s' % os.path.basename(sys.argv[0]) in shown['text']
+    assert '<code>cd ' in shown['text']
+    assert os.path.basename(sys.argv[0]) in shown['text']
 
 
 def test_a_shell_reads_a_shown_command_as_it_was_typed():
@@ -211,6 +212,10 @@ def test_a_shell_reads_a_shown_command_as_it_was_typed():
       ['bash', '-c', 'python() { printf "%s\\n" "$@"; }\n' + '\n'.join(lines)],
       capture_output=True, text=True, check=True).stdout
   assert printed.splitlines() == ['cifar10_train.py'] + words
+  summary = summaries.command("cd '/a b' && /c/python /d/cifar10_train.py --e")
+  assert summary.value[0].tag == 'command/cifar10_train'
+  assert summary.value[0].tensor.string_val[0].decode() == (
+      "```\ncd '/a b' && \\\n/c/python /d/cifar10_train.py \\\n    --e\n```")
 
 
 def test_a_new_row_takes_the_place_of_the_old_one(tmp_path):

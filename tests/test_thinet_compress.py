@@ -463,6 +463,10 @@ def test_the_same_command_again_is_finished_another_is_refused(
   with pytest.raises(checkpoint.CheckpointError,
                      match='conv1_channels = 5, not 6'):
     compress(flags, data_dir, trained, tmp_path, 6)
+  with pytest.raises(checkpoint.CheckpointError,
+                     match='batch_size = 128, not 100'):   # Other positions.
+    flags(batch_size=100)
+    thinet_compress.compress()
   assert (tmp_path / 'compress.json').read_bytes() == before
 
 

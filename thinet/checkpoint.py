@@ -18,16 +18,13 @@ import sys
 import typing
 
 from thinet import files
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 SETTINGS = 'settings'   # Name of the variable with the JSON.
 AVERAGE = '/ExponentialMovingAverage'   # Suffix of an averaged variable.
 PARTS = ['.index', '.data-00000-of-00001']   # Suffixes of its files.
-
-# What TensorFlow raises when a file cannot be written.
-WRITE_ERRORS = (OSError, LookupError, RuntimeError, tf.errors.OpError)
 
 
 class CheckpointError(files.FileError):
@@ -35,7 +32,7 @@ class CheckpointError(files.FileError):
 
 
 class DamagedError(CheckpointError):
-  """A checkpoint whose files are incomplete, or not as they were written."""
+  """A checkpoint whose files or numbers are not as any program writes them."""
 
 
 class Checkpoint(typing.NamedTuple):
@@ -44,6 +41,11 @@ class Checkpoint(typing.NamedTuple):
   arrays: dict     # Name -> NumPy array.
   settings: dict   # How the network was made; empty if another program did.
   digest: str      # SHA-256 of its files.
+
+
+def write_errors():
+  """What TensorFlow raises when a file cannot be written."""
+  return OSError, LookupError, RuntimeError, tf.errors.OpError
 
 
 def paths(folder):
@@ -84,24 +86,28 @@ def _settings(arrays):
     if not isinstance(each, dict):
       raise ValueError('settings are %.40r, no dict' % (each,))
     for name, value in each.items():
-      if isinstance(value, dict):
+      if name == 'parent':
         left.append(value)
-      elif not isinstance(value, str) and not (
-          isinstance(value, (int, float)) and abs(value) < 2**53):
+      elif isinstance(value, str):
+        value.encode()   # Raises where it is half of a character.
+      elif not (isinstance(value, (int, float)) and abs(value) < 2**53):
         raise ValueError('setting %s is %.40r' % (name, value))
   return settings
 
 
-def _check(path, arrays, shapes_like):
-  """Raises CheckpointError unless the arrays are a whole, finite network."""
+def _check(path, arrays, shapes_like, averaged):
+  """Raises CheckpointError unless the arrays are a whole network, and
+  DamagedError unless they are finite."""
   for name, shape in shapes_like(arrays).items():
-    for variable in (name, name + AVERAGE):
+    average = name + AVERAGE
+    for variable in [name] + [average] * (averaged or average in arrays):
       if variable not in arrays:
         raise CheckpointError('Checkpoint %s lacks %s; name a checkpoint of '
                               'this network, with its averages.' % (path,
                                                                     variable))
       found = arrays[variable]
-      if (list(found.shape), found.dtype) != (shape, np.float32):
+      if (list(found.shape), found.dtype) != (shape, np.float32) or (
+          not found.size):
         raise CheckpointError(
             'Checkpoint %s has %s of type %s and shape %s, expected float32 '
             'and %s; name a checkpoint of this network.' % (
@@ -112,8 +118,14 @@ def _check(path, arrays, shapes_like):
                           'checkpoint of this network.' % (path, step))
   name = not_finite(arrays)
   if name:
-    raise CheckpointError('Checkpoint %s holds weights that are not finite, in '
-                          '%s; train again.' % (path, name))
+    raise DamagedError('Checkpoint %s holds numbers that are not finite, in '
+                       '%s' % (path, name))
+
+
+def _unreadable(path, reason):
+  """Makes the error for a checkpoint that may be good."""
+  return CheckpointError('Checkpoint %s cannot be read (%s); mend that, or name '
+                         'another.' % (path, reason))
 
 
 def not_finite(arrays):
@@ -123,52 +135,63 @@ def not_finite(arrays):
               None)
 
 
-def read(path, shapes_like):
+def read(path, shapes_like, averaged=True):
   """Reads and checks every array of a checkpoint.
 
   Args:
     path: prefix of the checkpoint, as from paths.
     shapes_like: function of the arrays that returns name -> list, the shapes of
       all weights of a network with the arrays' widths.
+    averaged: whether each weight must have its average, too.
 
   Returns:
     Checkpoint.
 
   Raises:
-    DamagedError: a file is missing or damaged (every array has a checksum).
-    CheckpointError: a file cannot be opened, or it holds another network, or
-      weights that are not finite.
+    DamagedError: a file is missing or damaged (every array has a checksum), or
+      a number is not finite.
+    CheckpointError: a file cannot be opened, or it holds another network.
   """
-  folder, name = os.path.split(path)
   try:
     found = digest(path)
+  except FileNotFoundError as error:
+    raise DamagedError('Checkpoint %s is incomplete, %s is missing' % (
+        path, os.path.basename(error.filename)))
+  except OSError as error:
+    raise _unreadable(path, error.strerror)
+  folder, name = os.path.split(path)
+  try:
     with contextlib.chdir(folder or '.'):
       reader = tf.train.NewCheckpointReader(name)
       arrays = {key: np.asarray(reader.get_tensor(key))
                 for key in reader.get_variable_to_shape_map()}
-  except OSError as error:
-    if not isinstance(error, FileNotFoundError):
-      raise CheckpointError('Checkpoint %s cannot be read (%s); mend that, or '
-                            'name another.' % (path, error.strerror))
-    raise DamagedError('Checkpoint %s is incomplete, %s is missing' % (
-        path, os.path.basename(error.filename)))
-  except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError,
-          MemoryError) as error:
-    raise DamagedError('Checkpoint %s is damaged (%s)' % (
-        path, str(error).split('\n')[0]))
+  except (OSError, MemoryError) as error:
+    raise _unreadable(path, str(error) or 'Cannot allocate memory')
+  except (tf.errors.OpError, ValueError, RuntimeError, TypeError,
+          LookupError) as error:
+    reason = str(error).split('\n')[0]
+    # Short of memory or descriptors, TensorFlow says so, or nothing.
+    if re.search('^$|Bad address|Cannot allocate|Too many open|bad_alloc',
+                 reason):
+      raise _unreadable(path, reason or 'Cannot allocate memory')
+    raise DamagedError('Checkpoint %s is damaged (%s)' % (path, reason))
   try:
     settings = _settings(arrays)
   except (ValueError, TypeError, AttributeError, RecursionError) as error:
     raise CheckpointError('Checkpoint %s has settings that cannot be read '
                           '(%s); name another.' % (path, error))
-  _check(path, arrays, shapes_like)
+  _check(path, arrays, shapes_like, averaged)
   return Checkpoint(path, arrays, settings, found)
 
 
-def read_newest(folder, shapes_like):
+def read_newest(folder, shapes_like, averaged=True):
   """Reads the newest checkpoint of a folder that is not damaged.
 
   Says on standard error which ones are.
+
+  Args:
+    folder: the folder.
+    shapes_like, averaged: as for read.
 
   Returns:
     Checkpoint.
@@ -179,7 +202,7 @@ def read_newest(folder, shapes_like):
   error = None
   for path in paths(folder):
     try:
-      found = read(path, shapes_like)
+      found = read(path, shapes_like, averaged)
     except DamagedError as damage:
       error = error or damage
       continue
@@ -189,8 +212,52 @@ def read_newest(folder, shapes_like):
   if error:
     raise CheckpointError('%s; make it again with: %s' % (
         error, maker(folder) or 'the command that made it.'))
-  raise CheckpointError('Folder %s holds no finished checkpoint; train a '
-                        'network into it first, or name another.' % folder)
+  raise CheckpointError('Folder %s holds no finished checkpoint, '
+                        'model.ckpt-STEP; train a network into it first, or '
+                        'name another.' % folder)
+
+
+def prefix(name):
+  """The prefix of the checkpoint that a path names; None if it names none.
+
+  Args:
+    name: the prefix, as runs/x/model.ckpt-3000, or one of the two files. A
+      folder of the same name comes first.
+  """
+  path = name
+  for part in PARTS:
+    path = path.removesuffix(part)
+  there = any(os.path.lexists(path + part) for part in PARTS)
+  return path if there and not os.path.isdir(name) else None
+
+
+def read_named(name, shapes_like, averaged=True):
+  """Reads the checkpoint that a path names, or the newest of a folder.
+
+  Args:
+    name: the folder, or as for prefix.
+    shapes_like, averaged: as for read.
+
+  Returns:
+    Checkpoint.
+
+  Raises:
+    CheckpointError: there is none, or it cannot be used.
+  """
+  path = prefix(name)
+  if not path:
+    if not os.path.lexists(name):
+      raise CheckpointError('Folder or checkpoint %s does not exist; train a '
+                            'network first, or name another.' % name)
+    return read_newest(name, shapes_like, averaged)
+  if set('*?[]\\') & set(os.path.basename(path)):
+    raise CheckpointError('Checkpoint %s has one of *?[]\\ in its name, which '
+                          'TensorFlow takes for a pattern; rename its files.' %
+                          path)
+  try:
+    return read(path, shapes_like, averaged)
+  except DamagedError as damage:
+    raise CheckpointError('%s; name another.' % damage)
 
 
 def maker(folder):
@@ -274,10 +341,11 @@ def restore(session, checkpoint):
     name = var.op.name
     value = (np.asarray(json.dumps(checkpoint.settings)) if name == SETTINGS
              else checkpoint.arrays.get(name))
-    if value is None or value.shape != tuple(var.shape.as_list()):
-      raise CheckpointError('Checkpoint %s lacks %s, or has another shape of '
-                            'it; name another folder.' % (checkpoint.path,
-                                                          name))
+    if value is None or value.shape != tuple(var.shape.as_list()) or (
+        name != SETTINGS and value.dtype != var.dtype.as_numpy_dtype):
+      raise CheckpointError('Checkpoint %s lacks %s, or has another shape or '
+                            'type of it; name another folder.' % (
+                                checkpoint.path, name))
     values[var] = value
   assign(session, values)
 
@@ -325,7 +393,7 @@ def save(folder, arrays, settings, step=0, keep=1):
       for part in PARTS:
         with contextlib.suppress(FileNotFoundError):
           os.unlink(old + part)
-  except WRITE_ERRORS as error:
+  except write_errors() as error:
     raise files.not_written(folder, error)
   return path
 

@@ -169,6 +169,9 @@ def write_json(path, value):
                             for key, each in sorted(value.items()))
   try:
     write(path, (body + _closing(body)).encode())
+  except IsADirectoryError:
+    raise FileError('%s is a folder, where a file is to be written; move it '
+                    'away, and run the same command again.' % path)
   except OSError as error:
     raise not_written(os.path.dirname(path) or '.', error)
 

@@ -8,10 +8,10 @@ import hashlib
 import os
 
 from thinet import files
+from thinet import tensorflow as tf
 from thinet.algebra import Moments
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 KERNEL = 5          # Side of a convolution's kernel.
 CHECK_SHARE = 10    # A tenth of each batch measures the error; the rest fits.

@@ -7,8 +7,9 @@ import glob
 import os
 import subprocess
 
+from thinet import tensorflow as tf
+
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 LRN_RADIUS, LRN_BIAS, LRN_ALPHA, LRN_BETA = 4, 1.0, 0.001 / 9.0, 0.75
 
@@ -64,7 +65,6 @@ def unused_gpu():
   return next(iter(listed.splitlines()), None)
 
 
-@tf.custom_gradient
 def local_response_normalization(x):
   """tf.nn.lrn(x, 4, 1.0, 0.001 / 9, 0.75), several times faster on processors.
 
@@ -77,16 +77,23 @@ def local_response_normalization(x):
     x: float [n, height, width, channels].
 
   Returns:
-    The same shape and dtype, and the gradient function.
+    The same shape and dtype.
   """
+  return tf.custom_gradient(_normalization_and_gradient)(x)
+
+
+def _normalization_and_gradient(x):
+  """What tf.custom_gradient takes: y and the function of dy."""
   channels = x.shape[-1].value
   offsets = np.subtract.outer(np.arange(channels), np.arange(channels))
   band = (np.abs(offsets) <= LRN_RADIUS).astype(x.dtype.as_numpy_dtype)
   flat = tf.reshape(x, [-1, channels])
-  norm = tf.nn.bias_add(tf.matmul(tf.square(flat), LRN_ALPHA * band),
+  norm = tf.nn.bias_add(tf.matmul(flat * flat, LRN_ALPHA * band),
                         tf.fill([channels], tf.constant(LRN_BIAS, x.dtype)))
   root = tf.rsqrt(norm)
-  scale = root * tf.sqrt(root)
+  # An exported network can be converted to integers, which have no sqrt.
+  scale = root * (tf.sqrt(root) if x.shape.is_fully_defined() else
+                  root * tf.rsqrt(root))
 
   def gradient(dy):
     direct = tf.reshape(dy, [-1, channels]) * scale

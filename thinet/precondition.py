@@ -6,8 +6,9 @@ directions a kernel learns slowly. So its gradient is multiplied by the damped
 inverse of the patches' second moments: the inputs' half of Grosse and Martens
 (ICML 2016), computed once from the weights that a training starts with.
 """
+from thinet import tensorflow as tf
+
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 LARGEST_FACTOR = 64.0
 

@@ -13,9 +13,9 @@ from thinet import algebra
 from thinet import checkpoint
 from thinet import moments
 from thinet import progress
+from thinet import tensorflow as tf
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 LOCATIONS = 10            # Positions of conv2 in each image, for step 1.
 CONV2_IMAGES = 10000      # Images for step 1.

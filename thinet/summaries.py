@@ -16,13 +16,13 @@ import time
 
 from thinet import checkpoint
 from thinet import files
+from thinet import tensorflow as tf
 
 import numpy as np
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import summary as custom_scalar
 from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.text import summary_v2 as text_summary
-import tensorflow.compat.v1 as tf
 
 PRECISION = 'Precision @ %d'          # On the test images.
 CURVES = 'batch/cross_entropy', 'batch/precision @ 1'
@@ -66,7 +66,7 @@ def write(folder, summaries, program):
       for summary, step in summaries:
         writer.add_summary(summary, step)
       writer.close()
-  except checkpoint.WRITE_ERRORS as error:
+  except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
 
 
@@ -80,15 +80,19 @@ def command(line):
   """Shows a command line, a flag on each line, so that none is cut off.
 
   Args:
-    line: text to paste into a shell: python, the script and its flags.
+    line: text to paste into a shell: `cd FOLDER &&`, or nothing; then python,
+      the script and its flags.
 
   Returns:
     tf.Summary, with a tag that names the script.
   """
-  python, script, *flags = shlex.split(line)
-  lines = [shlex.join([python, script])] + [
-      '    ' + shlex.quote(flag) for flag in flags]
-  return text('command/' + os.path.splitext(script)[0],
+  words, lines = shlex.split(line), []
+  if words[0] == 'cd':
+    lines, words = [shlex.join(words[:2]) + ' &&'], words[3:]
+  python, script, *flags = words
+  lines += [shlex.join([python, script])] + ['    ' + shlex.quote(flag)
+                                             for flag in flags]
+  return text('command/' + os.path.splitext(os.path.basename(script))[0],
               '```\n%s\n```' % ' \\\n'.join(lines))
 
 
@@ -162,7 +166,7 @@ def write_row(folder, settings, result):
         event.wall_time = time.time()
         writer.write(event.SerializeToString())
     os.replace(part, os.path.join(folder, ROW))
-  except checkpoint.WRITE_ERRORS as error:
+  except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
 
 
