@@ -1119,6 +1119,10 @@ MUTATIONS = {
             ('  if cell in sweep.running:', '  if False:'),
             ("if begun else 'waiting'", "if percent else 'waiting'"),
         ],
+        'test_run_experiments.py::test_replaced_data_are_refused': [
+            ('cells.read_data(settings.data_dir) if known else',
+             'cells.read_data(settings.data_dir) if False else'),
+        ],
     },
     'results/tables.py': {
         'test_report.py::test_a_mean_is_rounded_once': [
@@ -1355,10 +1359,6 @@ MUTATIONS = {
              'step(epochs, data)})\n',
              ''),
         ],
-        'test_run_experiments.py::test_replaced_data_are_refused': [
-            ('known else Data(None, None, None)',
-             'False else Data(None, None, None)'),
-        ],
     },
     'run_experiments.sh': {
         'test_run_experiments.py::test_a_bad_setting_is_refused_at_once': [
@@ -1386,7 +1386,8 @@ MUTATIONS = {
         ],
         'test_run_experiments.py::test_a_stop_reaches_a_paused_training_and_'
         'all_of_a_group': [
-            ('  while kill -0 $children; do', '  while [[ $(jobs -pr) ]]; do'),
+            ('  while kill -0 $children "${!device_of[@]}"; do',
+             '  while [[ $(jobs -pr) ]]; do'),
             ('; kill -CONT $children;', ';'),
         ],
         'test_run_experiments.py::test_nothing_is_believed_to_be_finished': [
@@ -1397,8 +1398,8 @@ MUTATIONS = {
         ],
         'test_run_experiments.py::test_other_settings_are_refused_before_'
         'anything_runs': [
-            ('results/cells.py "$@") || exit; }',
-             'results/cells.py "$@") || true; }'),
+            ('results/status.py left "$@") || exit; }',
+             'results/status.py left "$@") || true; }'),
         ],
         'test_run_experiments.py::test_slurm_jobs_wait_for_their_seeds_'
         'parent': [
