@@ -208,7 +208,7 @@ def report(found, data_digest, counts, named=False):
     if usual and made.get('last_step', step) == step:
       summaries.write(folder, [
           (summaries.precision(top1 / examples, top5 / examples), step),
-          (summaries.command(cifar10.command()), step)])
+          (summaries.command(cifar10.command()), step)], 'evaluation')
       summaries.write_row(folder, settings, result)
     # Last, because eval.json says that everything is written.
     files.write_json(os.path.join(folder, '%s.json' % (

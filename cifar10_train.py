@@ -150,7 +150,8 @@ class _LoggerHook(_Hook):
   def __init__(self, plan, model, step, stop):
     self._plan, self._model = plan, model
     self._step, self._stop = step, stop
-    self._writer = tf.summary.FileWriter(FLAGS.train_dir)
+    self._writer = tf.summary.FileWriter(FLAGS.train_dir,
+                                         filename_suffix='.training-%d' % step)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
     self._start = None

@@ -358,7 +358,7 @@ def write(parent, settings, kept, order, objective, changed, scales):
                                                 scales), settings)
   summaries.write(FLAGS.output_dir, summaries.compression(
       cifar10.command(), parent.averages['conv1/weights'], kept, order,
-      objective, scales))
+      objective, scales), 'compression')
   return path
 
 

@@ -21,6 +21,7 @@ for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
               'log_frequency', 'histogram_frequency', 'eval_frequency',
               'checkpoint_frequency', 'keep_checkpoints', 'precision'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['checkpoint_dir'].help = 'Required. Folder of the slim network.'
 
 SCHEDULE = cifar10.Schedule(
     'finetune', epochs=20, learning_rate=0.01, linear=True, momentum=0.9,

@@ -27,6 +27,9 @@ from absl.testing import flagsaver
 from tensorboard.backend.event_processing import event_accumulator
 
 FLAGS = cifar10.FLAGS
+EVERY_ROW = {   # A request for all rows of HParams.
+    'experimentName': '', 'startIndex': 0, 'sliceSize': 100, 'colParams': [],
+    'allowedStatuses': ['STATUS_UNKNOWN', 'STATUS_SUCCESS', 'STATUS_RUNNING']}
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +77,9 @@ def ask(sweep):
   try:
     while process.poll() is None:   # Until it serves, and has read all runs.
       try:
-        if len(answer('runs')) >= 3:
+        # The row is in the last file of a run.
+        if len(answer('plugin/hparams/session_groups', EVERY_ROW)[
+            'sessionGroups']) == 3:
           break
       except (urllib.error.URLError, ConnectionError):
         pass
@@ -98,10 +103,8 @@ def test_hparams_have_a_row_for_each_network(ask, sweep):
   columns = [{kind: info['name'], 'includeInResult': True}
              for kind in ('hparam', 'metric')
              for info in experiment[kind + 'Infos']]
-  groups = ask('plugin/hparams/session_groups', post={
-      'experimentName': '', 'startIndex': 0, 'sliceSize': 100,
-      'allowedStatuses': ['STATUS_UNKNOWN', 'STATUS_SUCCESS', 'STATUS_RUNNING'],
-      'colParams': columns})['sessionGroups']
+  groups = ask('plugin/hparams/session_groups', post=dict(
+      EVERY_ROW, colParams=columns))['sessionGroups']
   rows = {group['sessions'][0]['name']: (group['hparams'], {
       value['name']['tag']: value['value'] for value in group['metricValues']})
           for group in groups}
@@ -191,7 +194,8 @@ def test_every_kind_of_run_shows_its_command(ask):
   script = os.path.splitext(os.path.basename(sys.argv[0]))[0]
   for run in ('slim', 'tuned'):   # Here all are the tests' own process.
     (shown, *_) = ask('plugin/text/text', run=run, tag='command/' + script)
-    assert '<code>python %s' % os.path.basename(sys.argv[0]) in shown['text']
+    assert '<code>cd ' in shown['text']
+    assert os.path.basename(sys.argv[0]) in shown['text']
 
 
 def test_a_shell_reads_a_shown_command_as_it_was_typed():
@@ -208,6 +212,10 @@ def test_a_shell_reads_a_shown_command_as_it_was_typed():
       ['bash', '-c', 'python() { printf "%s\\n" "$@"; }\n' + '\n'.join(lines)],
       capture_output=True, text=True, check=True).stdout
   assert printed.splitlines() == ['cifar10_train.py'] + words
+  summary = summaries.command("cd '/a b' && /c/python /d/cifar10_train.py --e")
+  assert summary.value[0].tag == 'command/cifar10_train'
+  assert summary.value[0].tensor.string_val[0].decode() == (
+      "```\ncd '/a b' && \\\n/c/python /d/cifar10_train.py \\\n    --e\n```")
 
 
 def test_a_new_row_takes_the_place_of_the_old_one(tmp_path):

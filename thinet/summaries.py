@@ -48,15 +48,21 @@ ROW = 'events.out.tfevents.hparams'   # File of the row, behind other events.
 ZOOM, DIMMED = 6, 0.2    # Pixels a weight; strength of a removed filter.
 
 
-def write(folder, summaries):
+def write(folder, summaries, program):
   """Writes (summary, step) pairs into a new event file of a folder.
+
+  Args:
+    folder: the network's folder.
+    summaries: list of pairs.
+    program: last part of the file's name, which otherwise is that of all files
+      begun in the same second.
 
   Raises:
     FileError: the folder cannot be written to.
   """
   try:
     with tf.Graph().as_default():   # FileWriter asks for a graph of its own.
-      writer = tf.summary.FileWriter(folder)
+      writer = tf.summary.FileWriter(folder, filename_suffix='.' + program)
       for summary, step in summaries:
         writer.add_summary(summary, step)
       writer.close()
@@ -74,15 +80,19 @@ def command(line):
   """Shows a command line, a flag on each line, so that none is cut off.
 
   Args:
-    line: text to paste into a shell: python, the script and its flags.
+    line: text to paste into a shell: `cd FOLDER &&`, or nothing; then python,
+      the script and its flags.
 
   Returns:
     tf.Summary, with a tag that names the script.
   """
-  python, script, *flags = shlex.split(line)
-  lines = [shlex.join([python, script])] + [
-      '    ' + shlex.quote(flag) for flag in flags]
-  return text('command/' + os.path.splitext(script)[0],
+  words, lines = shlex.split(line), []
+  if words[0] == 'cd':
+    lines, words = [shlex.join(words[:2]) + ' &&'], words[3:]
+  python, script, *flags = words
+  lines += [shlex.join([python, script])] + ['    ' + shlex.quote(flag)
+                                             for flag in flags]
+  return text('command/' + os.path.splitext(os.path.basename(script))[0],
               '```\n%s\n```' % ' \\\n'.join(lines))
 
 
