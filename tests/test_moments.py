@@ -7,7 +7,6 @@ import conftest
 import numpy as np
 import tensorflow.compat.v1 as tf
 from test_algebra import moments_of
-from thinet import algebra
 from thinet import moments
 
 
@@ -93,16 +92,16 @@ def test_one_program_makes_the_moments_and_the_other_waits(tmp_path):
       print('asking', flush=True)
       print(moments.cached(sys.argv[1], b'key', 3, make)[1].count)
       """ % conftest.ROOT
-  one, other = (subprocess.Popen(
+  programs = [subprocess.Popen(   # Unbuffered, so that select sees each line.
       [sys.executable, '-c', code, str(tmp_path), 'made by %d' % number],
-      stdout=subprocess.PIPE, text=True) for number in (1, 2))
-  lines = {each: [each.stdout.readline()] for each in (one, other)}
+      stdout=subprocess.PIPE, bufsize=0) for number in (1, 2)]
   ready = selectors.DefaultSelector()
-  for each in (one, other):
+  for each in programs:
+    assert each.stdout.readline() == b'asking\n'
     ready.register(each.stdout, selectors.EVENT_READ)
   (key, _), = ready.select()   # The one that waits says so.
-  assert key.fileobj.readline().startswith('Waiting for process ')
+  assert key.fileobj.readline().startswith(b'Waiting for ')
   (tmp_path / 'go').touch()
-  for each in (one, other):
-    assert each.communicate()[0].endswith('5\n') and each.returncode == 0
+  for each in programs:
+    assert each.communicate()[0].endswith(b'5\n') and each.returncode == 0
   assert len(list(tmp_path.glob('made by *'))) == 1
