@@ -1115,6 +1115,11 @@ MUTATIONS = {
             ('  if cell in sweep.running:', '  if False:'),
             ("if begun else 'waiting'", "if percent else 'waiting'"),
         ],
+        'test_run_experiments.py::test_on_replaced_test_images_all_is_rated_'
+        'again': [
+            ('(cells.read_data(settings.data_dir) if known',
+             '(cells.read_data(settings.data_dir) if False'),
+        ],
     },
     'results/tables.py': {
         'test_report.py::test_a_mean_is_rounded_once': [
@@ -1351,10 +1356,6 @@ MUTATIONS = {
              'step(epochs, data)})\n',
              ''),
         ],
-        'test_run_experiments.py::test_replaced_data_are_refused': [
-            ('known else Data(None, None, None)',
-             'False else Data(None, None, None)'),
-        ],
     },
     'run_experiments.sh': {
         'test_run_experiments.py::test_a_bad_setting_is_refused_at_once': [
@@ -1382,7 +1383,6 @@ MUTATIONS = {
         ],
         'test_run_experiments.py::test_a_stop_reaches_a_paused_training_and_'
         'all_of_a_group': [
-            ('  while kill -0 $children; do', '  while [[ $(jobs -pr) ]]; do'),
             ('; kill -CONT $children;', ';'),
         ],
         'test_run_experiments.py::test_nothing_is_believed_to_be_finished': [
@@ -1393,8 +1393,20 @@ MUTATIONS = {
         ],
         'test_run_experiments.py::test_other_settings_are_refused_before_'
         'anything_runs': [
-            ('results/cells.py "$@") || exit; }',
-             'results/cells.py "$@") || true; }'),
+            ('results/status.py left "$@") || exit; }',
+             'results/status.py left "$@") || true; }'),
+        ],
+        'test_run_experiments.py::test_it_says_what_it_will_do_does_and_has_'
+        'made': [
+            ("    printf '[%s] %s\\n' \"$1\" \"$line\"",
+             "    printf '%s\\n' \"$line\""),
+            ('line="+ $(quoted "$@")"', 'line="+ $* "'),
+            ('run "$PYTHON" "$here/$2"', 'run "$PYTHON" "$2"'),
+        ],
+        'test_run_experiments.py::test_status_at_any_time': [
+            (' && flock -w 1 "$file" &&', ' &&'),
+            ('\\${halted:-} ]] ||', '\\${halted:-yes} ]] ||'),
+            ('  (($1 < 128)) || halted=yes\n', ''),
         ],
         'test_run_experiments.py::test_slurm_jobs_wait_for_their_seeds_'
         'parent': [
