@@ -1,4 +1,4 @@
-"""The networks of a sweep: which are finished, and which do not fit its settings.
+"""Which networks of a sweep are finished, and which do not fit its settings.
 
 A network is finished when its files say so and their digests agree: it was
 trained to its last step, or compressed, and rated on the present test images. A
@@ -294,8 +294,8 @@ def sentence(settings, network, name, value, wanted):
     return ('%s was made by a version of the programs that draws other images '
             'from the same seed (random_streams=%s, not %s); go on with that '
             'version, or name another OUT.' % (path, value, wanted))
-  return ('%s was made with %s=%s, not %s; go back to that, move the folder out '
-          'of OUT, or name another OUT.' % (path, VARIABLES.get(name, name),
+  return ('%s was made with %s=%s, not %s; go back to that, move the folder '
+          'out of OUT, or name another OUT.' % (path, VARIABLES.get(name, name),
                                             value, wanted))
 
 

@@ -108,7 +108,8 @@ def place(settings):
   words = '%d cell%s at a time on ' % (number, '' if number == 1 else 's')
   gpu = devices.gpu()
   if gpu and devices.has_cuda():
-    return words + ('GPU %s: %s.' % (' '.join(gpus), gpu) if gpus else gpu + '.')
+    return words + (
+        'GPU %s: %s.' % (' '.join(gpus), gpu) if gpus else gpu + '.')
   words += 'the ' + devices.processor() + '.'
   if gpu:
     words += ("\nTensorFlow does not see this machine's %s; to use it: %s -m "

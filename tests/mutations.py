@@ -1119,9 +1119,10 @@ MUTATIONS = {
             ('  if cell in sweep.running:', '  if False:'),
             ("if begun else 'waiting'", "if percent else 'waiting'"),
         ],
-        'test_run_experiments.py::test_replaced_data_are_refused': [
-            ('cells.read_data(settings.data_dir) if known else',
-             'cells.read_data(settings.data_dir) if False else'),
+        'test_run_experiments.py::test_on_replaced_test_images_all_is_rated_'
+        'again': [
+            ('(cells.read_data(settings.data_dir) if known',
+             '(cells.read_data(settings.data_dir) if False'),
         ],
     },
     'results/tables.py': {
@@ -1386,8 +1387,6 @@ MUTATIONS = {
         ],
         'test_run_experiments.py::test_a_stop_reaches_a_paused_training_and_'
         'all_of_a_group': [
-            ('  while kill -0 $children "${!device_of[@]}"; do',
-             '  while [[ $(jobs -pr) ]]; do'),
             ('; kill -CONT $children;', ';'),
         ],
         'test_run_experiments.py::test_nothing_is_believed_to_be_finished': [
@@ -1400,6 +1399,18 @@ MUTATIONS = {
         'anything_runs': [
             ('results/status.py left "$@") || exit; }',
              'results/status.py left "$@") || true; }'),
+        ],
+        'test_run_experiments.py::test_it_says_what_it_will_do_does_and_has_'
+        'made': [
+            ("    printf '[%s] %s\\n' \"$1\" \"$line\"",
+             "    printf '%s\\n' \"$line\""),
+            ('line="+ $(quoted "$@")"', 'line="+ $* "'),
+            ('run "$PYTHON" "$here/$2"', 'run "$PYTHON" "$2"'),
+        ],
+        'test_run_experiments.py::test_status_at_any_time': [
+            (' && flock -w 1 "$file" &&', ' &&'),
+            ('\\${halted:-} ]] ||', '\\${halted:-yes} ]] ||'),
+            ('  (($1 < 128)) || halted=yes\n', ''),
         ],
         'test_run_experiments.py::test_slurm_jobs_wait_for_their_seeds_'
         'parent': [

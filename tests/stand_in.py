@@ -4,10 +4,10 @@
 
 Writes in no time what the real program writes into a network's folder, without
 a network in it; runs results/status.py itself; and appends a line for each call
-to the file $CALLS: the GPU, the program and its flags. A call that contains $FAIL exits
-with 1, one that contains $SKIP with 0 and without having done anything. A
-training or fine-tuning that contains $WAIT prints lines until it is told to
-stop, or nobody reads them, and saves then.
+to the file $CALLS: the GPU, the program and its flags. A call that contains
+$FAIL exits with 1, one that contains $SKIP with 0 and without having done
+anything. A training or fine-tuning that contains $WAIT prints lines until it is
+told to stop, or nobody reads them, and saves then.
 """
 import math
 import os
@@ -143,6 +143,8 @@ def run(program, *arguments):
 
 
 def main():
+  if not os.path.exists(sys.argv[1]):
+    sys.exit("can't open file %r" % sys.argv[1])   # As python says.
   program = os.path.relpath(os.path.realpath(sys.argv[1]), ROOT)
   if program == 'results/status.py':
     sys.argv = sys.argv[1:]

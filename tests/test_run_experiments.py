@@ -12,6 +12,7 @@ import time
 
 import cifar10
 import conftest
+import pace
 import pytest
 import stand_in
 from thinet import files
@@ -186,13 +187,15 @@ def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
   during, report = output[len(plan):].split('\n+ ')
   named = dict(re.fullmatch(r'\[seed 0 (\w+ \d+)\] (.*)', line).groups()[::-1]
                for line in during.splitlines())
-  assert named['Cell 1 of 3: training scratch_64.'] == 'scratch 64'
+  assert [cell for line, cell in named.items()
+          if line.startswith('Cell 1 of 3: training scratch_64')] == [
+              'scratch 64']   # The time left, too, if the other was faster.
   words = [line for line in named if 'network 4 of 4' in line]
   assert words[0].startswith(
       'Cell 3 of 3, network 4 of 4: fine-tuning thinet_scale_8_finetuned (the '
       'sweep: ') and named[words[0]] == 'slim 8'
   assert re.search(r'\d+ % done, about \d:\d\d:\d\d left\)\.$', words[0])
-  assert 'Cell 3 of 3 is done.' in named
+  assert named['Cell 3 of 3 is done.'] == 'slim 8'
   made = report.splitlines()[-3:]
   assert re.match(r'Done in \d:\d\d:\d\d: 6 networks, 0:01:28 of', made[0])
   assert made[1] == 'Table: %s/table.csv' % out
@@ -224,6 +227,7 @@ def test_status_at_any_time(tmp_path, data_dir, recorder):
         str(out / '**'), recursive=True, include_hidden=True)}
   before = changes()
   found = states(data_dir, out, **failing)
+  assert pace.held(str(out / '.cells' / 'scratch_0_8'))   # By flock(1).
   assert found['seed 0 scratch 64'] == 'done in 0:00:20'
   assert re.fullmatch(r'running since \d\d:\d\d:\d\d',
                       found['seed 0 scratch 8'])
