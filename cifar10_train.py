@@ -311,7 +311,6 @@ def way_on(folder):
   """The command that goes on from a folder's network with the flags given."""
   flags = dict(given_flags(), checkpoint_dir=folder,
                train_dir=os.path.normpath(folder) + '_on')
-  flags.pop('conv1_channels', None)
   return shlex.join(['python', 'cifar10_train.py'] + [
       '--%s=%s' % flag for flag in sorted(flags.items())])
 
@@ -348,7 +347,7 @@ def resume_point(folder, plan):
   """
   had = checkpoint.paths(folder)
   found = checkpoint.read_to_continue(folder, cifar10.shapes_like)
-  if had and not found:   # All are damaged, so another file says what they were.
+  if had and not found:   # All are damaged; another file says what they were.
     with contextlib.suppress(OSError, ValueError, KeyError):
       require_same(folder, files.read_json(
           os.path.join(folder, 'run.json'))['settings'], plan)

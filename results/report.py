@@ -50,8 +50,8 @@ OTHERS = {'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192}
 TABLE = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'n',
          'top1_mean', 'top1_sd', 'top5_mean', 'top5_sd', 'published_top1',
          'published_top5']
-# Folders of a sweep's networks; results/cells.py has their parts.
-NETWORK = r'seed\d+/(scratch_\d+|[a-z_0-9]+_(none|scale|full|network)_\d+(_finetuned)?)'
+# Folders of networks; not `scratch_8.old` or `seed0.bak/scratch_8`.
+NETWORK = r'seed\d+/\w+'
 PUBLISHED = os.path.join(ROOT, 'results', 'published.csv')
 # What eval.json and the settings in run.json or compress.json both say.
 SHARED = ['conv1_channels', 'seed', 'criterion', 'reconstruction', 'fine_tuned']

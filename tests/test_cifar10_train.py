@@ -160,7 +160,7 @@ def test_log_line_run_json_and_events(tmp_path, data_dir):
   assert run['seed'] == 0 and run['flags']['conv1_channels'] == 12
   assert run['start'] <= run['end'] and len(run['data_digest']) == 64
   assert run['versions'].keys() == {'python', 'tensorflow', 'numpy'}
-  assert run['device'] in header[3]
+  assert header[3] == 'Device: %s.' % run['device']
   assert len(glob.glob(str(tmp_path / 'model.ckpt-*.index'))) == 3
   events = event_accumulator.EventAccumulator(str(tmp_path))
   events.Reload()

@@ -181,9 +181,7 @@ def test_ctrl_c_ends_the_report_without_a_traceback(sweep):
 def test_terminals_without_the_sign_and_names_that_are_not_utf8(sweep):
   folder = os.fsdecode(os.fsencode(sweep) + b' a[b]?\xff')
   os.rename(sweep, folder)
-  seed = os.fsdecode(b'seed\xff')
-  os.rename(os.path.join(folder, 'seed0'), os.path.join(folder, seed))
-  os.unlink(os.path.join(folder, seed, 'b', 'eval.json'))
+  os.unlink(os.path.join(folder, 'seed0', 'b', 'eval.json'))
   expected = run(folder).stdout
   assert '± ' in expected
   for encoding, sign in (('ascii', '+-'), ('latin-1', '± '), ('utf-8', '± ')):
@@ -461,13 +459,22 @@ def test_files_that_do_not_belong_together_are_left_out(sweep):
 
 def test_a_copy_counts_once(sweep):
   """Or networks.csv would have a line twice, and be refused."""
-  shutil.copytree(sweep / 'seed1' / 'a', sweep / 'seed1' / 'a.bak')
+  shutil.copytree(sweep / 'seed1' / 'a', sweep / 'seed1' / 'a_copy')
   result = run(sweep)
   assert result.returncode == 1 and '| scratch                  |  3 |' in (
       result.stdout)
   assert result.stderr == ('%s is left out: it is a copy of another network; '
-                           'move it away.\n' % (sweep / 'seed1' / 'a.bak'))
+                           'move it away.\n' % (sweep / 'seed1' / 'a_copy'))
   assert run(sweep / 'networks.csv').returncode == 0
+
+
+def test_folders_that_were_moved_aside_do_not_count(sweep):
+  table = run(sweep).stdout
+  shutil.copytree(sweep / 'seed1' / 'a', sweep / 'seed1' / 'a.old')
+  shutil.copytree(sweep / 'seed1', sweep / 'seed1.bak')
+  result = run(sweep)
+  assert (result.returncode, result.stdout) == (0, table)
+  assert result.stderr.count('no network of a sweep has such a name.\n') > 1
 
 
 def test_networks_without_an_evaluation_are_named(sweep):

@@ -147,8 +147,8 @@ def write_row(folder, settings, result):
       values[title] = '%10d' % value
   values.update({title: known[name] * factor
                  for title, (name, factor) in COSTS.items() if name in known})
-  # Short, as the table cuts long names; by width, as it sorts them; and the same
-  # wherever the folder lies.
+  # Short, as the table cuts long names; by width, as it sorts them; and the
+  # same wherever the folder lies.
   name = '%4d-' % known['conv1_channels'] + hashlib.sha256(json.dumps(
       [os.path.basename(os.path.abspath(folder)), settings],
       sort_keys=True).encode()).hexdigest()[:8]
