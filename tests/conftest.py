@@ -1,5 +1,6 @@
 """Shared by the tests: drawn data, a small trained network, real processes."""
 import os
+import signal
 import sys
 
 import pytest
@@ -16,6 +17,11 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 cifar10.FLAGS(['tests'])
+# What started the tests may ignore signals, as nohup and background jobs do; the
+# programs under test would, too.
+for _number in cifar10.STOPS:
+  if signal.getsignal(_number) == signal.SIG_IGN:
+    signal.signal(_number, signal.SIG_DFL)
 # The first session sets the threads of the whole process: here those of a
 # training, so that it gives the same bits as in a process of its own.
 tf.Session(config=cifar10.session_config(cifar10.towers(2))).close()
