@@ -95,14 +95,15 @@ def test_one_program_makes_the_moments_and_the_other_waits(tmp_path):
       """ % conftest.ROOT
   one, other = (subprocess.Popen(
       [sys.executable, '-c', code, str(tmp_path), 'made by %d' % number],
-      stdout=subprocess.PIPE, text=True) for number in (1, 2))
-  lines = {each: [each.stdout.readline()] for each in (one, other)}
+      stdout=subprocess.PIPE, bufsize=0) for number in (1, 2))
+  for each in (one, other):   # Unbuffered, so that select sees what follows.
+    assert each.stdout.readline() == b'asking\n'
   ready = selectors.DefaultSelector()
   for each in (one, other):
     ready.register(each.stdout, selectors.EVENT_READ)
   (key, _), = ready.select()   # The one that waits says so.
-  assert key.fileobj.readline().startswith('Waiting for process ')
+  assert key.fileobj.readline().startswith(b'Waiting for process ')
   (tmp_path / 'go').touch()
   for each in (one, other):
-    assert each.communicate()[0].endswith('5\n') and each.returncode == 0
+    assert each.communicate()[0].endswith(b'5\n') and each.returncode == 0
   assert len(list(tmp_path.glob('made by *'))) == 1
