@@ -192,7 +192,7 @@ def test_other_constants_work_in_every_script(changed, data_dir, tmp_path,
        '--conv1_channels=5', '--locations_per_image=256',
        '--reconstruction=full'),
       ('thinet_finetune', '--checkpoint_dir=' + slim, '--train_dir=' + tuned,
-       '--max_steps=2'),
+       '--max_steps=2', '--evaluate'),
       ('cifar10_eval', '--checkpoint_dir=' + tuned,
        '--export_dir=%s' % (tmp_path / 'exported'))]:
     code, _, errors = changed(constants, script + '.py', '--batch_size=50',

@@ -62,9 +62,8 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, trained,
   assert code == 0 and 'is finished: step 30 of 30' in output
 
 
-@pytest.mark.parametrize('number', [
-    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1,
-    signal.SIGUSR2, signal.SIGXCPU])
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP,
+                                    signal.SIGUSR1])
 def test_signals_save_and_the_same_command_continues(tmp_path, data_dir,
                                                      number):
   process = conftest.start(*train(tmp_path, data_dir, 100000))
