@@ -284,7 +284,7 @@ submit() {
   job=$(sbatch --requeue --kill-on-invalid-dep=yes "${@:3}" --parsable \
     "--job-name=$1" "--chdir=$stood" "--wrap=exec env $(
     assigned "${settings[@]}")$(quoted bash "$self")$2") ||
-    halt 1 "sbatch failed${jobs:+, cancel what it has with: scancel${jobs//:/ }}"
+    halt 1 "sbatch failed${jobs:+; cancel the others: scancel${jobs//:/ }}"
   job=${job%%;*}
   jobs+=:$job
 }

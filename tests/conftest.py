@@ -17,8 +17,8 @@ import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
 
 cifar10.FLAGS(['tests'])
-# What started the tests may ignore signals, as nohup and background jobs do; the
-# programs under test would, too.
+# What started the tests may ignore signals, as nohup and background jobs do;
+# the programs under test would, too.
 for _number in cifar10.STOPS:
   if signal.getsignal(_number) == signal.SIG_IGN:
     signal.signal(_number, signal.SIG_DFL)

@@ -95,7 +95,8 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('train', 'stray', 'Unexpected argument stray'),
     ('eval', '--checkpoint_dir=', '--checkpoint_dir is missing'),
     ('eval', '--checkpoint_dir=/none', '/none does not exist'),
-    ('eval', '--checkpoint_dir=/dev/null', '/dev/null cannot be read (Not a directory)'),
+    ('eval', '--checkpoint_dir=/dev/null',
+     '/dev/null cannot be read (Not a directory)'),
     ('eval', '--eval_data=train', 'eval_data=train'),
     ('eval', '--weights=best', 'weights=best'),
     ('eval', '--eval_interval_secs=-1', 'eval_interval_secs=-1'),
@@ -292,8 +293,9 @@ def test_an_output_that_is_full_loses_no_result(scripts, trained):
         conftest.ROOT, module.__name__ + '.py'), *flags], stdout=full,
                             stderr=subprocess.PIPE, text=True)
   assert result.returncode == 1
-  assert result.stderr == ('cifar10_eval.py: Output cannot be written (No space '
-                           'left on device); give it another place.\n')
+  assert result.stderr == (
+      'cifar10_eval.py: Output cannot be written (No space left on device); '
+      'give it another place.\n')
   assert files.read_json(path)['conv1_channels'] == 12
 
 

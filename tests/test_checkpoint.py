@@ -320,7 +320,7 @@ def test_other_settings_are_refused_with_both_values():
   with pytest.raises(CheckpointError, match='f was made with seed = 1, not 2'):
     checkpoint.require_same('f', {'seed': 1}, {'seed': 2})
   for name, words in [('data_digest', 'other images than --data_dir has now'),
-                      ('parent', 'another network, or other weights, than --ch'),
+                      ('parent', 'another network, or other weights, than'),
                       ('parent_digest', 'or other weights, than --ch')]:
     with pytest.raises(CheckpointError, match=words):
       checkpoint.require_same('f', {name: 'a', 'x': 1}, {name: 'b', 'x': 1})

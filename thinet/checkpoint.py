@@ -124,8 +124,8 @@ def _check(path, arrays, shapes_like, averaged):
 
 def _unreadable(path, reason):
   """Makes the error for a checkpoint that may be good."""
-  return CheckpointError('Checkpoint %s cannot be read (%s); mend that, or name '
-                         'another.' % (path, reason))
+  return CheckpointError('Checkpoint %s cannot be read (%s); mend that, or '
+                         'name another.' % (path, reason))
 
 
 def not_finite(arrays):

@@ -158,6 +158,7 @@ def _read(path, key, size):
   numbers = content[32:]
   if content[:32] != _digest(key, numbers):
     return None
-  fields = np.split(np.array(np.frombuffer(numbers, '<f8')), np.cumsum(lengths)[:-1])
+  fields = np.split(np.array(np.frombuffer(numbers, '<f8')),
+                    np.cumsum(lengths)[:-1])
   return tuple(Moments(second.reshape(size, size), first, int(count[0]))
                for second, first, count in (fields[:3], fields[3:]))
