@@ -494,6 +494,9 @@ def check_flags():
   if not FLAGS.checkpoint_dir:
     raise UserError('--checkpoint_dir is missing; name a checkpoint, or the '
                     'folder of one.')
+  for name in ('image', 'export_dir'):
+    if FLAGS[name].value == '':
+      raise UserError('--%s= is empty; name one, or leave it out.' % name)
   uses = ['--' + name for name in ('image', 'export_dir', 'eval_interval_secs')
           if FLAGS[name].value]
   if len(uses) > 1:

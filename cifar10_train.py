@@ -636,6 +636,9 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
   start = time.perf_counter()
   print(header(plan), flush=True)
+  if not found and initial:
+    print('Starting from %s at step %d.' % (FLAGS.checkpoint_dir, step),
+          flush=True)
   matrices = preconditioners()
   with graph.as_default():
     model = build_model(plan, stream, matrices)

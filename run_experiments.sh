@@ -24,6 +24,8 @@ if [[ ${1:-} == demo ]]; then
 fi
 case "${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
   '' | plan | status | slurm | cell | table) ;;
+  -h | --help) echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]"
+     exit ;;
   *) echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]" >&2
      exit 2 ;;
 esac
@@ -143,7 +145,8 @@ halt() {
   while kill -0 $children "${!device_of[@]}"; do
     # Again later, should one have been too young to hear it; a paused one goes
     # on, so that it hears.
-    ((tenths++ % 50)) || { kill -TERM $children; kill -CONT $children; } || true
+    ((tenths++ % 50)) || { kill -TERM $children
+                           kill -CONT $children "${!device_of[@]}"; } || true
     sleep 0.1
   done 2> /dev/null
   case ${arguments[0]:-} in

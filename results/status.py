@@ -199,7 +199,11 @@ def show(lines):
   except OSError as error:
     # What Python still holds goes nowhere, or its exit would fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 141 if error.errno == errno.EPIPE else 1
+    if error.errno == errno.EPIPE:
+      return 141
+    print('run_experiments.sh: Output cannot be written (%s); give it another '
+          'place.' % error.strerror, file=sys.stderr)
+    return 1
   return 0
 
 

@@ -95,9 +95,15 @@ def main(arguments):
   for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, lambda number, frame: sys.exit(128 + number))
   try:
-    if not any(os.path.lexists(os.path.join(folder, name))
-               for name in [FOLDER] + FILES):
+    inside = os.path.join(folder, FOLDER)
+    place = inside if os.path.lexists(inside) else folder
+    lacks = [name for name in FILES
+             if not os.path.lexists(os.path.join(place, name))]
+    if place == folder and lacks == FILES:
       write(folder)
+    elif lacks:
+      sys.exit('Folder %s lacks %s; move it away, or name another.' % (
+          place, lacks[0]))
   except OSError as error:
     sys.exit('Folder %s cannot be written to (%s); make room there, or name '
              'another.' % (folder, error.strerror))

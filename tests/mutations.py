@@ -1295,7 +1295,7 @@ MUTATIONS = {
              '  except ValueError as error:\n    sys'),
         ],
         'test_demo_data.py::test_data_that_are_there_stay_as_they_are': [
-            ('for name in [FOLDER] + FILES)', 'for name in [FOLDER])'),
+            ('    if place == folder and lacks == FILES:', '    if lacks:'),
         ],
     },
     'benchmarks/timing.py': {
@@ -1386,7 +1386,7 @@ MUTATIONS = {
         ],
         'test_run_experiments.py::test_a_stop_reaches_a_paused_training_and_'
         'all_of_a_group': [
-            ('; kill -CONT $children;', ';'),
+            ('kill -CONT $children "${!device_of[@]}";', 'true;'),
         ],
         'test_run_experiments.py::test_nothing_is_believed_to_be_finished': [
             ('  elif [[ $left == scratch_64\\ * ]]; then',

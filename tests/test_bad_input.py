@@ -99,6 +99,8 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
      '/dev/null cannot be read (Not a directory)'),
     ('eval', '--eval_data=train', 'eval_data=train'),
     ('eval', '--weights=best', 'weights=best'),
+    ('eval', '--image=', '--image= is empty; name one'),
+    ('eval', '--export_dir=', '--export_dir= is empty; name one'),
     ('eval', '--eval_interval_secs=-1', 'eval_interval_secs=-1'),
     ('eval', '--conv1_channels=12', '--conv1_channels is not for this script'),
     ('eval', '--seed=1', '--seed is not for this script'),

@@ -217,6 +217,21 @@ def test_a_good_checkpoint_beside_a_bad_one_is_found(tmp_path, capsys):
     conftest.newest(tmp_path)
 
 
+def test_a_checkpoint_that_a_training_removes_is_not_called_damaged(
+    tmp_path, monkeypatch, capsys):
+  """It saves the next one, and removes this one while it is read."""
+  path = checkpoint.save(str(tmp_path), network(5), {'step': 1}, 1)
+  digest = checkpoint.digest
+  def digest_and_remove(name):
+    found = digest(name)
+    if name == path:
+      checkpoint.save(str(tmp_path), network(5), {'step': 2}, 2)
+    return found
+  monkeypatch.setattr(checkpoint, 'digest', digest_and_remove)
+  assert conftest.newest(tmp_path)[2] == {'step': 2}
+  assert capsys.readouterr().err == ''
+
+
 def test_damaged_checkpoints_are_moved_aside(tmp_path, capsys):
   for _ in range(2):
     checkpoint.save(str(tmp_path), network(5), {}, 2)

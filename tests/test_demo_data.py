@@ -77,5 +77,6 @@ def test_two_at_once_make_one(tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['test_batch.bin', cifar10_input.FOLDER])
 def test_data_that_are_there_stay_as_they_are(tmp_path, name):
   (tmp_path / name).touch()
-  demo_data.main([str(tmp_path)])
+  with pytest.raises(SystemExit, match='lacks data_batch_[12].bin; move it'):
+    demo_data.main([str(tmp_path)])
   assert os.listdir(tmp_path) == [name]

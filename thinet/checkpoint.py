@@ -160,6 +160,7 @@ def read(path, shapes_like, averaged=True):
   except OSError as error:
     raise _unreadable(path, error.strerror)
   folder, name = os.path.split(path)
+  failures = tf.errors.OpError   # Loads TensorFlow, outside of what it handles.
   try:
     with contextlib.chdir(folder or '.'):
       reader = tf.train.NewCheckpointReader(name)
@@ -167,7 +168,7 @@ def read(path, shapes_like, averaged=True):
                 for key in reader.get_variable_to_shape_map()}
   except (OSError, MemoryError) as error:
     raise _unreadable(path, str(error) or 'Cannot allocate memory')
-  except (tf.errors.OpError, ValueError, RuntimeError, TypeError,
+  except (failures, ValueError, RuntimeError, TypeError,
           LookupError) as error:
     reason = str(error).split('\n')[0]
     # Short of memory or descriptors, TensorFlow says so, or nothing.
@@ -204,6 +205,8 @@ def read_newest(folder, shapes_like, averaged=True):
     try:
       found = read(path, shapes_like, averaged)
     except DamagedError as damage:
+      if path not in paths(folder):   # A training has removed it meanwhile.
+        return read_newest(folder, shapes_like, averaged)
       error = error or damage
       continue
     if error:
