@@ -26,7 +26,6 @@ import time
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir)
 sys.path.insert(1, ROOT)
 
-# Not cifar10, which turns off what the converter needs of TensorFlow 2.
 import cifar10_input
 from thinet import files
 import timing
@@ -34,6 +33,8 @@ import timing
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tensorflow import lite
+
+tf.enable_v2_behavior()   # The converter needs it; the programs turn it off.
 
 CALIBRATION, WARM_UP, ROUNDS = 500, 20, 300
 SIGNATURE = 'standardized'
