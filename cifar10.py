@@ -71,6 +71,7 @@ FAULTS = (UserError, files.FileError, OSError)
 # systems send ahead of a limit.
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM,
          signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+SECONDS_TO_STOP = 3     # Then a script that has not ended is cut off.
 
 
 class Schedule(typing.NamedTuple):
@@ -479,7 +480,8 @@ def session_config(number=1):
 
 
 class Stopped(BaseException):
-  """A request to end, one of STOPS; its argument is the signal's number."""
+  """A request to end, one of STOPS; `number` is the signal's, or None."""
+  number = None
 
 
 def on_stop(handler):
@@ -492,7 +494,11 @@ def on_stop(handler):
 def raise_stopped(number, frame):
   """Handler for on_stop that ends the script."""
   on_stop(signal.SIG_IGN)   # Once is enough.
-  raise Stopped(number)
+  Stopped.number = number
+  # TensorFlow loses exceptions that come at some moments of building a graph.
+  signal.signal(signal.SIGALRM, lambda *_: os._exit(128 + number))
+  signal.alarm(SECONDS_TO_STOP)
+  raise Stopped
 
 
 def close_output():
@@ -563,11 +569,18 @@ def run(main):
       cifar10_input.check_constants()
       code = main(argv)
       sys.stdout.flush()
+      if Stopped.number:   # Lost, as said above.
+        raise Stopped
       return code
-    except Stopped as stop:
+    except (Stopped, Exception):   # TensorFlow makes others of it.
+      number = Stopped.number
+      if number is None:
+        raise
       refuse('Stopped by %s; run the same command again.' %
-             signal.Signals(stop.args[0]).name, 128 + stop.args[0])
+             signal.Signals(number).name, 128 + number)
     finally:
+      signal.alarm(0)
+      Stopped.number = None
       for number, handler in before.items():
         signal.signal(number, handler)
 
