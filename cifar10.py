@@ -1,4 +1,4 @@
-"""The CIFAR-10 network of the TensorFlow tutorial, at any conv1 width.
+"""The CIFAR-10 network of the TensorFlow tutorial, with layers of any width.
 
   images, labels = distorted_inputs()
   logits = inference(images)
@@ -6,13 +6,14 @@
   train_op = train(total_loss, global_step)
 
 A local variable holds the data set, so run tf.local_variables_initializer(),
-too. At width 64 the network has 1,068,298 parameters and takes 18,470,784
-multiply-adds an image.
+too. With the tutorial's widths the network has 1,068,298 parameters and takes
+18,470,784 multiply-adds an image.
 
 The scripts share two more things: the common flags, and run, which turns an
 error that the user can put right into one sentence.
 """
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -41,8 +42,6 @@ tf.app.flags.DEFINE_integer('batch_size', 128, 'Images in a batch.',
                             lower_bound=1, upper_bound=50000)
 tf.app.flags.DEFINE_string('checkpoint_dir', None,
                            'Required. Folder whose newest checkpoint is read.')
-tf.app.flags.DEFINE_integer('conv1_channels', None, 'See each script.',
-                            lower_bound=1, upper_bound=4096)
 tf.app.flags.DEFINE_boolean('evaluate', False, 'At the end, rate the network '
                             'on the test images, as cifar10_eval.py does.')
 tf.app.flags.DEFINE_integer('seed', 0, 'Seed of all random numbers.',
@@ -54,7 +53,6 @@ NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN = (
     cifar10_input.NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN)
 NUM_EXAMPLES_PER_EPOCH_FOR_EVAL = cifar10_input.NUM_EXAMPLES_PER_EPOCH_FOR_EVAL
 
-CONV1_CHANNELS = 64             # Width before compression.
 CONV2_POSITIONS = (IMAGE_SIZE // 2)**2   # Outputs of each of its filters.
 MOVING_AVERAGE_DECAY = 0.9999
 LOSS_AVERAGE_DECAY = 0.9
@@ -72,6 +70,19 @@ FAULTS = (UserError, files.FileError, OSError)
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM,
          signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 SECONDS_TO_STOP = 3     # Then a script that has not ended is cut off.
+
+
+class Widths(typing.NamedTuple):
+  """Outputs of the layers before the last; by default the tutorial's."""
+  conv1_channels: int = 64
+  conv2_channels: int = 64
+  local3_units: int = 384
+  local4_units: int = 192
+
+
+for _name in Widths._fields:
+  tf.app.flags.DEFINE_integer(_name, None, 'See each script.', lower_bound=1,
+                              upper_bound=4096)
 
 
 class Schedule(typing.NamedTuple):
@@ -190,12 +201,12 @@ def _variable_with_weight_decay(name, shape, stddev, wd):
   return var
 
 
-def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
+def endpoints(images, widths=Widths(), precision='float32'):
   """Builds the network.
 
   Args:
     images: float32 [n, 24, 24, 3] from distorted_inputs or inputs.
-    conv1_channels: width of the first layer.
+    widths: Widths.
     precision: 'float32', or 'bfloat16' for the operands of convolutions and
       matrix products; everything else is float32 in both.
 
@@ -211,8 +222,9 @@ def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   # conv1
   with tf.variable_scope('conv1') as scope:
     kernel = _variable_with_weight_decay(
-        'weights', [5, 5, 3, conv1_channels], stddev=5e-2, wd=0.0)
-    biases = _variable('biases', [conv1_channels], tf.constant_initializer(0.0))
+        'weights', [5, 5, 3, widths.conv1_channels], stddev=5e-2, wd=0.0)
+    biases = _variable('biases', [widths.conv1_channels],
+                       tf.constant_initializer(0.0))
     conv = product(operations.convolution, images, kernel)
     conv1 = tf.nn.relu(tf.nn.bias_add(conv, biases), name=scope.name)
   _activation_summary(conv1)
@@ -225,8 +237,10 @@ def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   # conv2
   with tf.variable_scope('conv2') as scope:
     kernel = _variable_with_weight_decay(
-        'weights', [5, 5, conv1_channels, 64], stddev=5e-2, wd=0.0)
-    biases = _variable('biases', [64], tf.constant_initializer(0.1))
+        'weights', [5, 5, widths.conv1_channels, widths.conv2_channels],
+        stddev=5e-2, wd=0.0)
+    biases = _variable('biases', [widths.conv2_channels],
+                       tf.constant_initializer(0.1))
     conv = product(operations.convolution, norm1, kernel)
     conv2 = tf.nn.relu(tf.nn.bias_add(conv, biases), name=scope.name)
   _activation_summary(conv2)
@@ -240,8 +254,10 @@ def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   with tf.variable_scope('local3') as scope:
     reshape = tf.reshape(pool2, [-1, int(np.prod(pool2.shape.as_list()[1:]))])
     weights = _variable_with_weight_decay(
-        'weights', [reshape.shape[1].value, 384], stddev=0.04, wd=WEIGHT_DECAY)
-    biases = _variable('biases', [384], tf.constant_initializer(0.1))
+        'weights', [reshape.shape[1].value, widths.local3_units], stddev=0.04,
+        wd=WEIGHT_DECAY)
+    biases = _variable('biases', [widths.local3_units],
+                       tf.constant_initializer(0.1))
     local3 = tf.nn.relu(tf.nn.bias_add(product(tf.matmul, reshape, weights),
                                        biases), name=scope.name)
   _activation_summary(local3)
@@ -249,8 +265,10 @@ def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   # local4
   with tf.variable_scope('local4') as scope:
     weights = _variable_with_weight_decay(
-        'weights', [384, 192], stddev=0.04, wd=WEIGHT_DECAY)
-    biases = _variable('biases', [192], tf.constant_initializer(0.1))
+        'weights', [widths.local3_units, widths.local4_units], stddev=0.04,
+        wd=WEIGHT_DECAY)
+    biases = _variable('biases', [widths.local4_units],
+                       tf.constant_initializer(0.1))
     local4 = tf.nn.relu(tf.nn.bias_add(product(tf.matmul, local3, weights),
                                        biases), name=scope.name)
   _activation_summary(local4)
@@ -258,7 +276,8 @@ def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
   # softmax_linear: the logits, since the loss takes the softmax itself.
   with tf.variable_scope('softmax_linear') as scope:
     weights = _variable_with_weight_decay(
-        'weights', [192, NUM_CLASSES], stddev=1 / 192.0, wd=0.0)
+        'weights', [widths.local4_units, NUM_CLASSES], stddev=1 / 192.0,
+        wd=0.0)
     biases = _variable('biases', [NUM_CLASSES], tf.constant_initializer(0.0))
     softmax_linear = tf.nn.bias_add(product(tf.matmul, local4, weights),
                                     biases, name=scope.name)
@@ -269,13 +288,13 @@ def endpoints(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
           'softmax_linear': softmax_linear}
 
 
-def inference(images, conv1_channels=CONV1_CHANNELS, precision='float32'):
+def inference(images, widths=Widths(), precision='float32'):
   """Builds the network; arguments as for endpoints.
 
   Returns:
     float32 [n, 10]: logits.
   """
-  return endpoints(images, conv1_channels, precision)['softmax_linear']
+  return endpoints(images, widths, precision)['softmax_linear']
 
 
 def towers(batch_size):
@@ -292,12 +311,12 @@ def towers(batch_size):
   return 1 if alone else 2
 
 
-def tower_inference(images, conv1_channels, precision, number):
+def tower_inference(images, widths, precision, number):
   """Builds the network in towers, each of which computes a part of the batch.
 
   Args:
     images: float32 [n, 24, 24, 3], n known.
-    conv1_channels, precision: as for endpoints.
+    widths, precision: as for endpoints.
     number: number of towers; it changes only the rounding of gradients.
 
   Returns:
@@ -308,44 +327,56 @@ def tower_inference(images, conv1_channels, precision, number):
   logits = []
   for part in tf.split(images, sizes):
     with tf.variable_scope(tf.get_variable_scope(), reuse=bool(logits)):
-      logits.append(inference(part, conv1_channels, precision))
+      logits.append(inference(part, widths, precision))
   return tf.concat(logits, 0)
 
 
-def weight_shapes(conv1_channels):
-  """Shape of every trainable variable at a conv1 width: name -> list."""
+def weight_shapes(widths=Widths()):
+  """Shape of every trainable variable at these Widths: name -> list."""
+  conv1, conv2, local3, local4 = widths
   shapes = {}
-  for name, kernel in [('conv1', [5, 5, 3, conv1_channels]),
-                       ('conv2', [5, 5, conv1_channels, 64]),
-                       ('local3', [(IMAGE_SIZE // 4)**2 * 64, 384]),
-                       ('local4', [384, 192]),
-                       ('softmax_linear', [192, NUM_CLASSES])]:
+  for name, kernel in [('conv1', [5, 5, 3, conv1]),
+                       ('conv2', [5, 5, conv1, conv2]),
+                       ('local3', [(IMAGE_SIZE // 4)**2 * conv2, local3]),
+                       ('local4', [local3, local4]),
+                       ('softmax_linear', [local4, NUM_CLASSES])]:
     shapes[name + '/weights'] = kernel
     shapes[name + '/biases'] = kernel[-1:]
   return shapes
 
 
-def cost(conv1_channels):
-  """Counts the work and the parameters of the network at a conv1 width.
+def cost(widths=Widths()):
+  """Counts the work and the parameters of the network.
 
   Args:
-    conv1_channels: width of the first layer.
+    widths: Widths; of integer arrays, for many networks at once.
 
   Returns:
     (multiply_adds, parameters): integers, the first for one image.
   """
   positions = {'conv1': IMAGE_SIZE**2, 'conv2': CONV2_POSITIONS}
   multiply_adds = parameters = 0
-  for name, shape in weight_shapes(conv1_channels).items():
-    size = int(np.prod(shape))
+  for name, shape in weight_shapes(widths).items():
+    size = math.prod(shape)
     parameters += size
     if name.endswith('/weights'):
       multiply_adds += size * positions.get(name.split('/')[0], 1)
   return multiply_adds, parameters
 
 
+def widths_of(arrays):
+  """The Widths of a network among the arrays of a checkpoint.
+
+  A layer without biases counts as the tutorial's.
+  """
+  return Widths(*(
+      int(np.size(arrays.get(layer + '/biases', np.empty(default))))
+      for layer, default in zip(('conv1', 'conv2', 'local3', 'local4'),
+                                Widths())))
+
+
 def shapes_like(arrays):
-  """Shapes of all weights of a network with the conv1 width of a checkpoint.
+  """Shapes of all weights of a network with the widths of a checkpoint.
 
   Args:
     arrays: name -> array of the checkpoint.
@@ -353,8 +384,31 @@ def shapes_like(arrays):
   Returns:
     Name -> list, as from weight_shapes.
   """
-  biases = arrays.get('conv1/biases')
-  return weight_shapes(CONV1_CHANNELS if biases is None else biases.size)
+  return weight_shapes(widths_of(arrays))
+
+
+def asked_widths(usual):
+  """The Widths that the flags ask for; where they do not, the usual ones."""
+  return usual._replace(**{name: FLAGS[name].value for name in Widths._fields
+                           if FLAGS[name].value is not None})
+
+
+def named(widths):
+  """Widths in words, as '16 channels', or 'widths 16 32 128 64'."""
+  if widths[1:] == Widths()[1:]:
+    return '%d channels' % widths.conv1_channels
+  return 'widths %d %d %d %d' % widths
+
+
+def narrowed(widths):
+  """What settings say of Widths: of conv1, and of what is not the tutorial's.
+
+  Returns:
+    Name -> integer.
+  """
+  usual = Widths()._replace(conv1_channels=None)._asdict()
+  return {name: width for name, width in widths._asdict().items()
+          if width != usual[name]}
 
 
 def loss(logits, labels, label_smoothing=0.0):

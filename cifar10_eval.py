@@ -1,6 +1,6 @@
 """Evaluates a checkpoint of the CIFAR-10 network: top-1 and top-5.
 
-Any conv1 width works: it is read from the checkpoint.
+Any widths work: they are read from the checkpoint.
 
   python cifar10_eval.py --checkpoint_dir=runs/seed0/scratch_64
 
@@ -99,21 +99,20 @@ def assign(session, arrays, weights):
                               for var in tf.trainable_variables()})
 
 
-def width_and_step(found):
-  """Width of conv1 and training step of a checkpoint; 0 if it has none."""
-  return (int(found.arrays['conv1/biases'].size),
-          int(found.arrays.get('global_step', 0)))
+def step_of(found):
+  """Training step of a checkpoint; 0 if it has none."""
+  return int(found.arrays.get('global_step', 0))
 
 
 def title(found):
   """Names a network: its checkpoint, and in brackets what it is."""
-  settings, (width, step) = found.settings, width_and_step(found)
+  settings = found.settings
   mode = '_'.join(str(settings[name])
                   for name in ('criterion', 'reconstruction')
                   if name in settings)
-  words = ['%d channels' % width, mode,
+  words = [cifar10.named(cifar10.widths_of(found.arrays)), mode,
            'fine-tuned' if settings.get('fine_tuned') else '',
-           'step %d' % step, FLAGS.weights + ' weights']
+           'step %d' % step_of(found), FLAGS.weights + ' weights']
   return '%s (%s)' % (found.path, ', '.join(filter(None, words)))
 
 
@@ -137,7 +136,7 @@ def eval_once(arrays, examples, eval_data, weights):
     batch = tf.placeholder(tf.int64, [])
     images, labels = cifar10.inputs(eval_data, batch)
     towers = cifar10.towers(images.shape[0].value)
-    logits = cifar10.tower_inference(images, arrays['conv1/biases'].size,
+    logits = cifar10.tower_inference(images, cifar10.widths_of(arrays),
                                      'float32', towers)
     hits = tf.stack([tf.reduce_sum(tf.cast(
         tf.nn.in_top_k(logits, labels, k), tf.int64)) for k in (1, 5)] +
@@ -177,11 +176,11 @@ def report(found, data_digest, counts, named=False):
   """
   top1, top5, examples, latency = counts
   folder, name = os.path.split(found.path)
-  arrays, settings = found.arrays, found.settings
-  width, step = width_and_step(found)
-  multiply_adds, parameters = cifar10.cost(width)
+  settings, step = found.settings, step_of(found)
+  widths = cifar10.widths_of(found.arrays)
+  multiply_adds, parameters = cifar10.cost(widths)
   result = {
-      'conv1_channels': width, 'top1': 100.0 * top1 / examples,
+      **widths._asdict(), 'top1': 100.0 * top1 / examples,
       'top5': 100.0 * top5 / examples, 'examples': examples,
       'global_step': step, 'split': FLAGS.eval_data, 'weights': FLAGS.weights,
       'checkpoint': name,
@@ -189,9 +188,6 @@ def report(found, data_digest, counts, named=False):
       'latency_ms': round(latency, 3),
       'batch_size': FLAGS.batch_size, 'multiply_adds': multiply_adds,
       'parameters': parameters}
-  for layer, kind in (('conv2', 'channels'), ('local3', 'units'),
-                      ('local4', 'units')):
-    result['%s_%s' % (layer, kind)] = int(arrays[layer + '/biases'].size)
   for key in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if key in settings:
       result[key] = settings[key]
@@ -277,9 +273,8 @@ def watch(folder):
       if found.digest != seen:
         rate(found)
         seen = found.digest
-      _, step = width_and_step(found)
-      if ended(folder, step):
-        print('%s is finished: step %d.' % (folder, step))
+      if ended(folder, step_of(found)):
+        print('%s is finished: step %d.' % (folder, step_of(found)))
         return
     except (UserError, files.FileError) as error:
       if str(error) != said:   # The training may not have saved yet.
@@ -376,7 +371,7 @@ def probabilities(arrays, weights, image):
   with tf.Graph().as_default(), tf.Session(
       config=cifar10.session_config()) as session:
     logits = cifar10.inference(cifar10_input.central(image[np.newaxis]),
-                               arrays['conv1/biases'].size)
+                               cifar10.widths_of(arrays))
     assign(session, arrays, weights)
     return session.run(tf.nn.softmax(logits)[0])
 
@@ -425,7 +420,7 @@ def export(arrays, weights, folder, names):
                             for name in ('model', 'labels.txt'))
     files.write(list_of_names, ''.join(name + '\n' for name in names).encode())
     with tf.Graph().as_default(), tf.Session() as session:
-      signatures = serving_signatures(arrays['conv1/biases'].size)
+      signatures = serving_signatures(cifar10.widths_of(arrays))
       assign(session, arrays, weights)
       tf.add_to_collection(tf.GraphKeys.ASSET_FILEPATHS,
                            tf.constant(list_of_names))
@@ -447,7 +442,7 @@ def export(arrays, weights, folder, names):
   return signatures
 
 
-def serving_signatures(conv1_channels):
+def serving_signatures(widths):
   """Builds the network between the tensors that export describes.
 
   Returns:
@@ -459,7 +454,7 @@ def serving_signatures(conv1_channels):
   crops = tf.identity(cifar10_input.central(
       tf.ensure_shape(images, images.shape)), name='standardized')
   logits = cifar10.inference(tf.ensure_shape(crops, [None, size, size, 3]),
-                             conv1_channels)
+                             widths)
   outputs = {'logits': logits, 'probabilities': tf.nn.softmax(logits)}
   signature = tf.saved_model.predict_signature_def
   return {'serving_default': signature({'images': images}, dict(

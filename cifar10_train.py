@@ -1,4 +1,4 @@
-"""Trains the CIFAR-10 network at any conv1 width; resumes where it stopped.
+"""Trains the CIFAR-10 network at any widths; resumes where it stopped.
 
   python cifar10_train.py --train_dir=runs/seed0/scratch_64 --conv1_channels=64
 
@@ -13,10 +13,10 @@ A run goes on with other settings, or after its end, as a new run:
       --train_dir=runs/longer/scratch_64 --learning_rate=0.01 --epochs=150
 
 starts from all variables of the newest checkpoint (weights, averages, momentum,
-step) and takes the width from it; all else is as the flags say. --epochs counts
-from the first step of the old run, and the learning rate is that of the step:
-with the old flags and more epochs, the published schedule gives the bits of a
-run that was that long from the start.
+step), with its widths; all else is as the flags say. --epochs counts from the
+first step of the old run, and the learning rate is that of the step: with the
+old flags and more epochs, the published schedule gives the bits of a run that
+was that long from the start.
 """
 import contextlib
 import datetime
@@ -45,12 +45,13 @@ EVAL_EPOCHS = 4   # So the test images take 2 % of a training's time.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
-              'conv1_channels', 'evaluate', 'seed'):
+              'evaluate', 'seed') + cifar10.Widths._fields:
   tf.app.flags.declare_key_flag(_name)
 FLAGS['checkpoint_dir'].help = ('Folder of a network to go on from, in a new '
                                 '--train_dir.')
-FLAGS['conv1_channels'].help = ('Width of the first layer; by default %d.' %
-                                cifar10.CONV1_CHANNELS)
+for _name, _width in cifar10.Widths()._asdict().items():
+  FLAGS[_name].help = 'Width of %s; by default %d.' % (_name.split('_')[0],
+                                                       _width)
 tf.app.flags.DEFINE_string('train_dir', None,
                            'Required. Folder for checkpoints, events and '
                            'run.json.')
@@ -95,6 +96,7 @@ SCHEDULES = {each.name: each for each in (cifar10.PUBLISHED, cifar10.FAST)}
 class Plan(typing.NamedTuple):
   """What a training does, and the settings that its checkpoints carry."""
   schedule: cifar10.Schedule
+  widths: cifar10.Widths
   learning_rate: float         # The highest.
   epochs: float                # Passes over the training images.
   steps_per_epoch: float
@@ -324,7 +326,8 @@ def require_same(folder, found, plan):
     checkpoint.require_same(folder, found, plan.settings)
   except checkpoint.CheckpointError as error:
     if plan.schedule.name not in SCHEDULES or (
-        found.get('conv1_channels') != plan.settings['conv1_channels']):
+          any(found.get(name) != plan.settings.get(name)
+            for name in cifar10.Widths._fields)):
       raise
     raise checkpoint.CheckpointError(
         '%s; or go on from its network in a new folder: %s' % (
@@ -404,10 +407,10 @@ def count_test_images():
 
 def header(plan):
   """What a training is, in lines to print before its first step."""
-  width = plan.settings['conv1_channels']
-  multiply_adds, parameters = cifar10.cost(width)
+  multiply_adds, parameters = cifar10.cost(plan.widths)
   widths = ', '.join('%s %d' % (name.split('/')[0], shape[0])
-                     for name, shape in cifar10.weight_shapes(width).items()
+                     for name, shape in cifar10.weight_shapes(
+                         plan.widths).items()
                      if name.endswith('/biases'))
   lines = [
       'Network: %s; %s parameters, %s multiply-adds an image.' % (
@@ -437,12 +440,12 @@ def require_record(plan):
   record_run(plan)
 
 
-def make_plan(schedule, conv1_channels, made):
+def make_plan(schedule, widths, made):
   """Checks flags and data, and settles what the flags leave open.
 
   Args:
     schedule: cifar10.Schedule.
-    conv1_channels: width of the first layer.
+    widths: cifar10.Widths.
     made: dict, how the initial weights were made; the checkpoints carry it.
 
   Returns:
@@ -468,15 +471,15 @@ def make_plan(schedule, conv1_channels, made):
   epochs = last_step / steps_per_epoch if FLAGS.max_steps else epochs
   rate = FLAGS.learning_rate
   rate = schedule.learning_rate if rate is None else rate
-  settings = dict(made, conv1_channels=conv1_channels, seed=FLAGS.seed,
+  settings = dict(made, **cifar10.narrowed(widths), seed=FLAGS.seed,
                   batch_size=FLAGS.batch_size, data_digest=digest,
                   schedule=schedule.name, learning_rate=rate,
                   precision=FLAGS.precision,
                   random_streams=cifar10_input.RANDOM_STREAMS)
   if schedule.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
-  return Plan(schedule, rate, epochs, steps_per_epoch, last_step, settings,
-              examples, test_examples, frequency)
+  return Plan(schedule, widths, rate, epochs, steps_per_epoch, last_step,
+              settings, examples, test_examples, frequency)
 
 
 def build_model(plan, stream, preconditioners):
@@ -495,9 +498,7 @@ def build_model(plan, stream, preconditioners):
   towers = cifar10.towers(FLAGS.batch_size)
   images, labels = cifar10.distorted_inputs(FLAGS.seed, stream=stream,
                                             parts=towers)
-  conv1_channels = plan.settings['conv1_channels']
-  logits = cifar10.tower_inference(images, conv1_channels, FLAGS.precision,
-                                   towers)
+  logits = cifar10.tower_inference(images, plan.widths, FLAGS.precision, towers)
   loss = cifar10.loss(logits, labels, plan.schedule.label_smoothing)
   summaries.add_curves(logits, labels)
   learning_rate = cifar10.learning_rate_at(
@@ -530,8 +531,8 @@ def build_rating(plan):
       tf.get_variable_scope(), reuse=True,
       custom_getter=lambda name, **how: averages[
           name + checkpoint.AVERAGE]):
-    logits = cifar10.tower_inference(images, plan.settings['conv1_channels'],
-                                     'float32', cifar10.towers(size))
+    logits = cifar10.tower_inference(images, plan.widths, 'float32',
+                                     cifar10.towers(size))
   hits = tf.stack([tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, k),
                                          tf.int64)) for k in (1, 5)])
   return Rating(batch, -(-plan.test_examples // size), hits)
@@ -584,13 +585,13 @@ def make_steps(plan, model, found, step, initial):
   return checkpoint_hook.signal
 
 
-def train(schedule, conv1_channels, stream='training', initial=None,
+def train(schedule, widths, stream='training', initial=None,
           preconditioners=dict, **made):
   """Trains to the last step, from scratch or from given weights.
 
   Args:
     schedule: cifar10.Schedule.
-    conv1_channels: width of the first layer.
+    widths: cifar10.Widths.
     stream: name of the batches.
     initial: name -> array for every trainable variable and its average, and
       what else should not start as usual, as the step; None to start from
@@ -617,7 +618,7 @@ def train(schedule, conv1_channels, stream='training', initial=None,
   files.require_writable(FLAGS.train_dir)
   if os.path.isdir(FLAGS.train_dir):
     files.hold(FLAGS.train_dir).close()   # Before a download, and again after.
-  plan = make_plan(schedule, conv1_channels, made)
+  plan = make_plan(schedule, widths, made)
   lock = files.hold(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)
   if step >= plan.last_step:
@@ -660,18 +661,18 @@ def go_on():
 
   Returns, Raises: as train; CheckpointError, if there is no such checkpoint.
   """
-  folder, width = FLAGS.checkpoint_dir, FLAGS.conv1_channels
-  parent = checkpoint.read_newest(folder, cifar10.shapes_like)
-  channels = parent.arrays['conv1/biases'].size
-  if width not in (None, channels):
-    raise UserError('--conv1_channels=%d is not the %d of %s; leave it out.' % (
-        width, channels, parent.path))
+  parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
+  widths = cifar10.widths_of(parent.arrays)
+  for name, width in widths._asdict().items():
+    if FLAGS[name].value not in (None, width):
+      raise UserError('--%s=%d is not the %d of %s; leave it out.' % (
+          name, FLAGS[name].value, width, parent.path))
   made = {name: parent.settings[name] for name in ('criterion',
                                                    'reconstruction')
           if name in parent.settings}
   if made:
     made['fine_tuned'] = True
-  return train(SCHEDULES[FLAGS.schedule], channels, initial=parent.arrays,
+  return train(SCHEDULES[FLAGS.schedule], widths, initial=parent.arrays,
                parent=parent.settings, parent_digest=parent.digest, **made)
 
 
@@ -680,7 +681,7 @@ def main(argv=None):
   if FLAGS.checkpoint_dir:
     return go_on()
   return train(SCHEDULES[FLAGS.schedule],
-               FLAGS.conv1_channels or cifar10.CONV1_CHANNELS)
+               cifar10.asked_widths(cifar10.Widths()))
 
 
 if __name__ == '__main__':

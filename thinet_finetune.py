@@ -46,7 +46,7 @@ def preconditioners(weights):
   with tf.Graph().as_default():
     step = tf.placeholder(tf.int64, [])
     images, _ = cifar10.distorted_inputs(FLAGS.seed, step, 'preconditioner')
-    norm1 = cifar10.endpoints(images, weights['conv1/biases'].size)['norm1']
+    norm1 = cifar10.endpoints(images, cifar10.widths_of(weights))['norm1']
     patches = {
         layer + '/weights': moments.patches(x, moments.grid_positions(
             x.shape[1].value, MOMENTS_STRIDE))
@@ -79,7 +79,7 @@ def finetune():
                                                    'reconstruction')
           if name in parent.settings}
   return cifar10_train.train(
-      SCHEDULE, averages['conv1/biases'].size, 'finetuning', initial,
+      SCHEDULE, cifar10.widths_of(averages), 'finetuning', initial,
       lambda: preconditioners(averages), parent=parent.settings,
       parent_digest=parent.digest, fine_tuned=True, **made)
 

@@ -50,7 +50,7 @@ def exported(width, folder):
   generator = np.random.default_rng(0)
   cifar10_eval.export({
       name + suffix: generator.normal(0, 0.05, shape).astype(np.float32)
-      for name, shape in cifar10.weight_shapes(width).items()
+      for name, shape in cifar10.weight_shapes(cifar10.Widths(width)).items()
       for suffix in ('', checkpoint.AVERAGE)}, 'averaged', folder,
                       cifar10_input.CLASS_NAMES)
   return sum(os.path.getsize(os.path.join(where, name))
@@ -126,7 +126,7 @@ def main(argv=None):
     profiles = {width: profile(folders[width], images) for width in (64, 8)}
   found = latencies(models, images)
   for width, (one, many) in found.items():
-    multiply_adds, parameters = cifar10.cost(width)
+    multiply_adds, parameters = cifar10.cost(cifar10.Widths(width))
     result[str(width)] = {
         'latency_ms_batch1': round(one, 3),
         'latency_ms_batch128': round(many, 2),

@@ -61,7 +61,8 @@ def step(data_dir, width, parts, replaced=None, by=None):
   with tf.Graph().as_default(), change:
     global_step = tf.train.get_or_create_global_step()
     images, labels = cifar10.distorted_inputs(0, parts=parts)
-    logits = cifar10.tower_inference(images, width, 'float32', parts)
+    logits = cifar10.tower_inference(images, cifar10.Widths(width), 'float32',
+                                     parts)
     loss = cifar10.loss(logits, labels)
     train_op = cifar10.train(loss, global_step)
     session = tf.Session(config=cifar10.session_config(parts))

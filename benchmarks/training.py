@@ -59,7 +59,8 @@ def our_step(data_dir, width, precision, batch_size):
     global_step = tf.train.get_or_create_global_step()
     towers = cifar10.towers(batch_size)
     images, labels = cifar10.distorted_inputs(0, parts=towers)
-    logits = cifar10.tower_inference(images, width, precision, towers)
+    logits = cifar10.tower_inference(images, cifar10.Widths(width), precision,
+                                     towers)
     loss = cifar10.loss(logits, labels)
     train_op = cifar10.train(loss, global_step)
     session = tf.Session(config=cifar10.session_config(towers))

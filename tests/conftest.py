@@ -73,7 +73,7 @@ def outputs(arrays, names):
   with tf.Graph().as_default(), tf.Session() as session:
     with flagsaver.flagsaver(batch_size=500):
       images, _ = cifar10.inputs('train_eval', tf.constant(0, tf.int64))
-    tensors = cifar10.endpoints(images, arrays['conv1/biases'].size)
+    tensors = cifar10.endpoints(images, cifar10.widths_of(arrays))
     session.run(tf.local_variables_initializer())
     checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
                                 for var in tf.trainable_variables()})

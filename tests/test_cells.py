@@ -83,7 +83,7 @@ def edit(path, **values):
 def test_constants_are_those_of_the_programs():
   assert cells.RANDOM_STREAMS == cifar10_input.RANDOM_STREAMS
   assert cells.BATCH_SIZE == cifar10.FLAGS['batch_size'].default
-  assert cells.CONV1_CHANNELS == cifar10.CONV1_CHANNELS
+  assert cells.CONV1_CHANNELS == cifar10.Widths().conv1_channels
   assert cells.LEARNING_RATES == {
       each.name: each.learning_rate for each in (
           cifar10.PUBLISHED, cifar10.FAST, thinet_finetune.SCHEDULE)}

@@ -15,7 +15,8 @@ from thinet.checkpoint import CheckpointError
 def network(width):
   generator = np.random.default_rng(width)
   arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
-            for name, shape in cifar10.weight_shapes(width).items()
+            for name, shape in cifar10.weight_shapes(
+                cifar10.Widths(width)).items()
             for suffix in ('', checkpoint.AVERAGE)}
   return dict(arrays, global_step=np.int64(7))
 
@@ -314,7 +315,7 @@ def test_averages_are_asked_for_or_checked_where_they_are(tmp_path):
 def test_averages_go_by_the_names_of_their_weights():
   arrays = network(5)
   found = checkpoint.averages(arrays)
-  assert found.keys() == cifar10.weight_shapes(5).keys()
+  assert found.keys() == cifar10.weight_shapes().keys()
   for name, value in found.items():
     assert value is arrays[name + '/ExponentialMovingAverage']
 

@@ -22,16 +22,16 @@ WIDTHS = [64, 48, 32, 24, 16, 8]
 @pytest.mark.parametrize('width', WIDTHS)
 def test_parameters_and_multiply_adds(width):
   with tf.Graph().as_default():
-    logits = cifar10.inference(tf.zeros([3, 24, 24, 3]), width)
+    logits = cifar10.inference(tf.zeros([3, 24, 24, 3]), cifar10.Widths(width))
     assert logits.shape.as_list() == [3, 10]
     shapes = {var.op.name: var.shape.as_list()
               for var in tf.trainable_variables()}
-  assert shapes == cifar10.weight_shapes(width)
+  assert shapes == cifar10.weight_shapes(cifar10.Widths(width))
   parameters = sum(int(np.prod(shape)) for shape in shapes.values())
   assert parameters == 1068298 - 1676 * (64 - width)
   multiply_adds = (576 * 75 * width + 144 * 25 * width * 64 + 2304 * 384 +
                    384 * 192 + 192 * 10)
-  assert cifar10.cost(width) == (multiply_adds, parameters)
+  assert cifar10.cost(cifar10.Widths(width)) == (multiply_adds, parameters)
   if width == 64:
     assert multiply_adds == 18470784
 
@@ -236,7 +236,7 @@ def test_network_and_gradients_equal_the_tutorials_operations(
   generator = np.random.default_rng(0)
   with tf.Graph().as_default(), tf.Session() as session:
     images = tf.placeholder(tf.float32, [batch, 24, 24, 3])
-    logits = cifar10.inference(images, width)
+    logits = cifar10.inference(images, cifar10.Widths(width))
     weights = {var.op.name: var for var in tf.trainable_variables()}
     def lrn(x):
       return tf.nn.lrn(x, 4, bias=1.0, alpha=0.001 / 9.0, beta=0.75)
@@ -271,11 +271,13 @@ def test_towers_are_the_batch(precision, tolerance):
   generator = np.random.default_rng(0)
   x = generator.normal(size=[7, 24, 24, 3]).astype(np.float32)
   weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-             for name, shape in cifar10.weight_shapes(8).items()}
+             for name, shape in cifar10.weight_shapes(
+                 cifar10.Widths(8)).items()}
   found = []
   for towers in (1, 2):
     with tf.Graph().as_default(), tf.Session() as session:
-      logits = cifar10.tower_inference(tf.constant(x), 8, precision, towers)
+      logits = cifar10.tower_inference(tf.constant(x), cifar10.Widths(8),
+                                       precision, towers)
       loss = cifar10.loss(logits, tf.range(7))
       assert len(tf.trainable_variables()) == 10
       assert len(tf.get_collection('histograms')) == 10
@@ -308,7 +310,7 @@ def test_towers_share_the_cores(monkeypatch, cores, gpu, batch_size, towers,
 def test_any_batch_size():
   with tf.Graph().as_default(), tf.Session() as session:
     images = tf.placeholder(tf.float32, [None, 24, 24, 3])
-    logits = cifar10.inference(images, 8)
+    logits = cifar10.inference(images, cifar10.Widths(8))
     session.run(tf.global_variables_initializer())
     x = np.random.default_rng(0).normal(size=[7, 24, 24, 3])
     whole = session.run(logits, {images: x})
@@ -322,7 +324,8 @@ def test_removing_the_last_filters_equals_zeroing_them():
   generator = np.random.default_rng(0)
   images = generator.normal(size=[4, 24, 24, 3])
   full = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-          for name, shape in cifar10.weight_shapes(24).items()}
+          for name, shape in cifar10.weight_shapes(
+              cifar10.Widths(24)).items()}
   slim = dict(full)
   full['conv1/weights'][..., 16:] = 0
   full['conv1/biases'][16:] = 0
@@ -332,7 +335,8 @@ def test_removing_the_last_filters_equals_zeroing_them():
   results = []
   for width, values in ((24, full), (16, slim)):
     with tf.Graph().as_default(), tf.Session() as session:
-      logits = cifar10.inference(tf.constant(images, tf.float32), width)
+      logits = cifar10.inference(tf.constant(images, tf.float32),
+                                 cifar10.Widths(width))
       checkpoint.assign(session, {var: values[var.op.name]
                                   for var in tf.trainable_variables()})
       results.append(session.run(logits))
@@ -424,7 +428,7 @@ def test_bfloat16_is_float32_within_its_rounding():
   results = {}
   for precision in ('float32', 'bfloat16'):
     with tf.Graph().as_default(), tf.Session() as session:
-      logits = cifar10.inference(tf.constant(x), 16, precision)
+      logits = cifar10.inference(tf.constant(x), cifar10.Widths(16), precision)
       assert logits.dtype == tf.float32
       values = np.random.default_rng(1)
       for var in tf.trainable_variables():

@@ -24,7 +24,8 @@ def drawn(width):
   generator = np.random.default_rng(0)
   return {name + suffix: generator.normal(0, 0.1, shape).astype(np.float32)
           for suffix in ('', checkpoint.AVERAGE)
-          for name, shape in cifar10.weight_shapes(width).items()}
+          for name, shape in cifar10.weight_shapes(
+              cifar10.Widths(width)).items()}
 
 
 @pytest.mark.parametrize('weights', ['averaged', 'raw'])
@@ -42,7 +43,7 @@ def test_counts_equal_numpys(flags, data_dir, weights, eval_data, examples,
     images, labels = cifar10_input.inputs(
         eval_data, os.path.join(data_dir, cifar10_input.FOLDER), 1000,
         tf.constant(0, tf.int64))
-    logits = cifar10.inference(images, 12)
+    logits = cifar10.inference(images, cifar10.Widths(12))
     session.run(tf.local_variables_initializer())
     checkpoint.assign(session, {var: arrays[var.op.name + suffix]
                                 for var in tf.trainable_variables()})
@@ -171,7 +172,7 @@ def test_a_network_of_another_program(call, tmp_path, data_dir):
   path = str(tmp_path / 'model.ckpt')
   arrays = drawn(6)
   with tf.Graph().as_default(), tf.Session() as session:
-    cifar10.inference(tf.zeros([1, 24, 24, 3]), 6)
+    cifar10.inference(tf.zeros([1, 24, 24, 3]), cifar10.Widths(6))
     checkpoint.assign(session, {var: arrays[var.op.name]
                                 for var in tf.trainable_variables()})
     tf.train.Saver().save(session, path)
@@ -185,7 +186,7 @@ def test_a_network_of_another_program(call, tmp_path, data_dir):
     images, labels = cifar10_input.inputs(
         'test', os.path.join(data_dir, cifar10_input.FOLDER), 100,
         tf.constant(0, tf.int64))
-    logits = cifar10.inference(images, 6)
+    logits = cifar10.inference(images, cifar10.Widths(6))
     session.run(tf.local_variables_initializer())
     tf.train.Saver().restore(session, path)
     logits, labels = session.run([logits, labels])
@@ -249,7 +250,8 @@ def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
   assert 'holds no finished checkpoint' in process.stdout.readline()
   generator = np.random.default_rng(0)
   arrays = {name + suffix: generator.normal(0, 0.05, shape).astype(np.float32)
-            for name, shape in cifar10.weight_shapes(8).items()
+            for name, shape in cifar10.weight_shapes(
+                cifar10.Widths(8)).items()
             for suffix in ('', checkpoint.AVERAGE)}
   checkpoint.save(str(tmp_path), arrays, {})
   line = process.stdout.readline()

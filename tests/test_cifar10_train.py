@@ -314,7 +314,7 @@ def test_another_schedule_starts_without_momentum(tmp_path, flags, data_dir,
   assert code == 1 and '--conv1_channels=13 is not the 12 of ' in errors
   assert call(cifar10_train, *command)[0] == 0
   old, new = newest(trained), newest(tmp_path / 'new')
-  for name in cifar10.weight_shapes(12):
+  for name in cifar10.weight_shapes():
     assert np.array_equal(new[name], old[name])
   velocity = new['local4/weights/Momentum']
   assert np.abs(velocity).max() > 0   # The first gradient.
@@ -341,7 +341,8 @@ def drawn(width):
   """name -> array: weights, and averages that lie 1 above them."""
   generator = np.random.default_rng(0)
   weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-             for name, shape in cifar10.weight_shapes(width).items()}
+             for name, shape in cifar10.weight_shapes(
+                 cifar10.Widths(width)).items()}
   return dict(weights, **{name + checkpoint.AVERAGE: value + 1
                           for name, value in weights.items()})
 
@@ -366,7 +367,8 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
         checkpoint_frequency=1, histogram_frequency=0, seed=3)
   start = drawn(2)
   matrices = {name: np.diag(np.linspace(1, 2, int(np.prod(shape[:-1]))))
-              for name, shape in cifar10.weight_shapes(2).items()
+              for name, shape in cifar10.weight_shapes(
+                  cifar10.Widths(2)).items()
               if schedule is thinet_finetune.SCHEDULE and
               name in ('conv1/weights', 'conv2/weights')}
   assert cifar10_train.train(
@@ -376,7 +378,7 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
   with tf.Graph().as_default(), tf.Session() as session:
     step = tf.placeholder(tf.int64, [])
     images, labels = cifar10.distorted_inputs(3, step)
-    logits = cifar10.inference(images, 2)
+    logits = cifar10.inference(images, cifar10.Widths(2))
     variables = {var.op.name: var for var in tf.trainable_variables()}
     loss = tf.losses.softmax_cross_entropy(
         tf.one_hot(labels, 10), logits, label_smoothing=smoothing)
@@ -430,7 +432,7 @@ def test_late_averages_keep_the_schedules_share(tmp_path, flags, data_dir,
   assert cifar10_train.train(schedule, 2, initial=start) == 0
   after = newest(tmp_path)
   assert after['global_step'] == 200002
-  for name in cifar10.weight_shapes(2):
+  for name in cifar10.weight_shapes():
     assert np.array_equal(after[name], start[name])
     np.testing.assert_allclose(after[name + checkpoint.AVERAGE] - after[name],
                                decay ** 2, rtol=0, atol=1e-6)
@@ -458,7 +460,7 @@ def test_the_seed_draws_the_initial_weights(tmp_path, flags, data_dir):
           histogram_frequency=0, learning_rate=0.0, seed=seed)
     assert cifar10_train.train(cifar10.PUBLISHED, 2) == 0
     found.append(newest(folder))
-  for name in cifar10.weight_shapes(2):
+  for name in cifar10.weight_shapes():
     one, other = (arrays[name] for arrays in found)
     # Weights are drawn, biases are constant.
     assert np.array_equal(one, other) == name.endswith('biases')

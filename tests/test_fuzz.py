@@ -58,10 +58,11 @@ def small(tmp_path_factory):
   """A checkpoint of a network with few weights; (folder, the two files)."""
   folder = tmp_path_factory.mktemp('small')
   patch = pytest.MonkeyPatch()
-  patch.setattr(cifar10, 'weight_shapes', lambda width: {
-      'conv1/weights': [5, 5, 3, width], 'conv1/biases': [width]})
+  patch.setattr(cifar10, 'weight_shapes', lambda widths: {
+        'conv1/weights': [5, 5, 3, widths[0]], 'conv1/biases': [widths[0]]})
   arrays = {name + suffix: np.full(shape, 0.5, np.float32)
-            for name, shape in cifar10.weight_shapes(2).items()
+            for name, shape in cifar10.weight_shapes(
+                cifar10.Widths(2)).items()
             for suffix in ('', checkpoint.AVERAGE)}
   checkpoint.save(str(folder), arrays, {'seed': 1})
   names = ['model.ckpt-0.index', 'model.ckpt-0.data-00000-of-00001']

@@ -93,7 +93,7 @@ def test_an_image_of_the_data_set_is_rated_as_in_it(
   _, arrays, _ = conftest.newest(trained)
   with tf.Graph().as_default(), tf.Session() as session:
     images, labels = cifar10.inputs('test', tf.constant(0, tf.int64))
-    logits = cifar10.inference(images, 12)
+    logits = cifar10.inference(images, cifar10.Widths(12))
     session.run(tf.local_variables_initializer())
     checkpoint.assign(session, {var: arrays[var.op.name + checkpoint.AVERAGE]
                                 for var in tf.trainable_variables()})

@@ -23,7 +23,8 @@ def networks(flags, data_dir):
   flags(data_dir=data_dir, batch_size=20)
   generator = np.random.default_rng(0)
   original = {name: np.float32(generator.normal(0, 0.1, shape))
-              for name, shape in cifar10.weight_shapes(4).items()}
+              for name, shape in cifar10.weight_shapes(
+                  cifar10.Widths(4)).items()}
   slim = dict(original)
   slim['conv1/weights'] = original['conv1/weights'][..., :2]
   slim['conv1/biases'] = original['conv1/biases'][:2]

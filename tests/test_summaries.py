@@ -124,8 +124,10 @@ def test_hparams_have_a_row_for_each_network(ask, sweep):
                 'slim': ('thinet', 'scale', False, None),
                 'tuned': ('thinet', 'scale', True, 'finetune')}[name]
     for title, expected in [
-        ('work in million multiply-adds', cifar10.cost(width)[0] / 1e6),
-        ('size in million parameters', cifar10.cost(width)[1] / 1e6),
+        ('work in million multiply-adds', cifar10.cost(
+            cifar10.Widths(width))[0] / 1e6),
+        ('size in million parameters', cifar10.cost(
+            cifar10.Widths(width))[1] / 1e6),
         ('time of a batch in ms', result['latency_ms']),
         ('time to make in minutes', result['seconds'] / 60)]:
       np.testing.assert_allclose(hparams[title], expected, rtol=1e-4)

@@ -40,7 +40,8 @@ def drawn():
   generator = np.random.default_rng(0)
   arrays = {name + suffix: generator.normal(0, 0.1, shape).astype(np.float32)
             for suffix in ('', checkpoint.AVERAGE)
-            for name, shape in cifar10.weight_shapes(CHANNELS).items()}
+            for name, shape in cifar10.weight_shapes(
+                cifar10.Widths(CHANNELS)).items()}
   mix = generator.normal(size=[CHANNELS, CHANNELS])
   fit, check = (abs(np.einsum('nct,cd->ndt', generator.normal(
       size=[samples, CHANNELS, 25]), mix)) for samples in (1500, 500))
@@ -146,7 +147,7 @@ def test_network_starts_from_the_averages_and_what_full_gives(drawn,
   assert (changed, details['layers']) == ({'refitted': 1}, {'layers': 2})
   (original, start, num_images, batch_size, seed), = asked
   assert (num_images, batch_size, seed) == (40, 4, 0)
-  assert original.keys() == start.keys() == cifar10.weight_shapes(4).keys()
+  assert original.keys() == start.keys() == cifar10.weight_shapes().keys()
   weights, bias, _ = ridge_regression(arrays, fit, check)[details['ridge']]
   for name, value in original.items():
     average = arrays[name + checkpoint.AVERAGE]
@@ -166,7 +167,7 @@ def test_the_parent_is_taken_by_its_averages(drawn, flags, tmp_path):
   parent = thinet_compress.parent_network()
   assert parent.path == str(tmp_path / 'model.ckpt-0')
   assert parent.settings == {'seed': 5}
-  assert parent.averages.keys() == cifar10.weight_shapes(4).keys()
+  assert parent.averages.keys() == cifar10.weight_shapes().keys()
   for name, value in parent.averages.items():
     assert np.array_equal(value, drawn[0][name + checkpoint.AVERAGE])
     assert np.array_equal(parent.arrays[name], drawn[0][name])
@@ -286,7 +287,7 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
   assert kept == sorted(report['removal_order'][7:]) and len(set(kept)) == 5
   assert sorted(report['removal_order']) == list(range(12))
   for suffix in ('', checkpoint.AVERAGE):
-    for name in cifar10.weight_shapes(5):
+    for name in cifar10.weight_shapes():
       expected = parent[name + suffix]
       if name in ('conv1/weights', 'conv1/biases'):
         expected = expected[..., kept]
@@ -301,7 +302,8 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
           report['samples']) == (5, 12, 5000)
   assert os.path.samefile(tmp_path / (report['parent_checkpoint'] + '.index'),
                           os.path.join(trained, 'model.ckpt-30.index'))
-  assert (report['multiply_adds'], report['parameters']) == cifar10.cost(5)
+  assert (report['multiply_adds'], report['parameters']) == cifar10.cost(
+      cifar10.Widths(5))
   if os.path.exists(os.path.join(conftest.ROOT, '.git')):
     assert len(report['git_commit'].split('-dirty')[0]) == 40
   objective = report['objective']
@@ -432,7 +434,7 @@ def test_full_width_gives_back_the_same_network(tmp_path, flags, data_dir,
   _, (_, arrays, _) = compress(flags, data_dir, trained, tmp_path, 12,
                                reconstruction=mode)
   _, parent, _ = conftest.newest(trained)
-  for name in cifar10.weight_shapes(12):
+  for name in cifar10.weight_shapes():
     for variable in (name, name + checkpoint.AVERAGE):
       assert arrays[variable].tobytes() == parent[variable].tobytes()
 

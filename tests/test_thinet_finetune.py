@@ -27,7 +27,7 @@ def test_with_rate_0_nothing_but_weight_averages_remain(tmp_path, flags, slim):
   assert thinet_finetune.finetune() == 0
   _, before, _ = conftest.newest(slim)
   _, after, settings = conftest.newest(str(tmp_path / 'tuned'))
-  for name in cifar10.weight_shapes(4):
+  for name in cifar10.weight_shapes():
     start = before[name + checkpoint.AVERAGE]
     assert np.array_equal(after[name], start)
     np.testing.assert_allclose(after[name + checkpoint.AVERAGE], start,
@@ -42,7 +42,8 @@ def test_training_is_given_the_averages(tmp_path, flags, monkeypatch):
   generator = np.random.default_rng(0)
   arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
             for suffix in ('', checkpoint.AVERAGE)
-            for name, shape in cifar10.weight_shapes(3).items()}
+            for name, shape in cifar10.weight_shapes(
+                cifar10.Widths(3)).items()}
   path = checkpoint.save(str(tmp_path), arrays, {'criterion': 'l1',
                                                  'conv1_channels': 3})
   asked = []
@@ -73,7 +74,7 @@ def one_step(slim, folder, flags, monkeypatch, **changed):
   _, before, _ = conftest.newest(slim)
   _, after, _ = conftest.newest(folder)
   return {name: after[name] - before[name + checkpoint.AVERAGE]
-          for name in cifar10.weight_shapes(4)}
+          for name in cifar10.weight_shapes(cifar10.Widths(4))}
 
 
 def test_convolutions_learn_faster_by_the_schedules_factor(

@@ -1,14 +1,16 @@
 """The algebra of ThiNet, on second moments: NumPy alone.
 
-ThiNet (Luo, Wu and Lin, ICCV 2017) prunes a layer by looking at the next one:
-the pre-activation of conv2 at one position is y = b + sum_c x_c, where x_c is
-the contribution of input channel c. The set of removed channels T should make
+ThiNet (Luo, Wu and Lin, ICCV 2017) prunes a layer by looking at the next one,
+its reader: the reader's pre-activation is y = b + sum_c x_c, where x_c is the
+contribution of input channel c. The set of removed channels T should make
 sum (sum_{c in T} x_c)^2 over many samples small.
 
-Everything is a function of the patch moments A = sum p p^T, where p is the
-[channels * 25] patch of conv2's input around a sampled position, channel by
-channel. Samples are never stored, so memory does not grow with their number.
-A kernel is conv2's, [5, 5, channels, filters].
+Everything is a function of the moments A = sum p p^T of the reader's inputs p,
+[channels * taps], channel by channel. Samples are never stored, so memory does
+not grow with their number. A kernel is the reader's weights as [..., channels,
+units]; the dimensions before the channels are its taps: [5, 5, channels,
+filters] for a convolution, [channels, units] for a layer that reads each
+channel once.
 """
 import collections
 
@@ -20,27 +22,25 @@ LAYER_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DEPENDENT = 1e-7   # Share of a contribution that the others leave unexplained.
 
 
-# second: float64 [channels * 25, channels * 25], sum of p p^T; first: float64
-# [channels * 25], sum of p; count: number of patches.
+# second: float64 [channels * taps, channels * taps], sum of p p^T; first: float64
+# [channels * taps], sum of p; count: number of samples.
 Moments = collections.namedtuple('Moments', ['second', 'first', 'count'])
 
 
 def blocks(kernel):
-  """conv2's kernel [5, 5, channels, filters] as [channels, 25, filters]."""
-  height, width, channels, filters = kernel.shape
-  return np.transpose(np.reshape(
-      np.asarray(kernel, np.float64), [height * width, channels, filters]),
-                      [1, 0, 2])
+  """A kernel [..., channels, units] as float64 [channels, taps, units]."""
+  return np.transpose(np.reshape(np.asarray(kernel, np.float64),
+                                 (-1,) + np.shape(kernel)[-2:]), [1, 0, 2])
 
 
 def contribution_gram(moments, kernel):
-  """Inner products of the channels' contributions, summed over all filters.
+  """Inner products of the channels' contributions, summed over all units.
 
   G[c, d] = sum_o w_co^T A_cd w_do.
 
   Args:
-    moments: Moments of the patches.
-    kernel: [5, 5, channels, filters].
+    moments: Moments of the reader's inputs.
+    kernel: [..., channels, units].
 
   Returns:
     float64 [channels, channels].
@@ -56,7 +56,7 @@ def contribution_gram(moments, kernel):
   second = moments.second.reshape(channels, taps, channels, taps)
   gram = np.empty([channels, channels])
   for c in range(channels):
-    seen = np.tensordot(weights[c], second[c], (0, 0))  # [filters, d, taps]
+    seen = np.tensordot(weights[c], second[c], (0, 0))  # [units, d, taps]
     gram[c] = np.einsum('odl,dlo->d', seen, weights)
   return (gram + gram.T) / 2
 
@@ -174,22 +174,22 @@ def least_squares_order(moments, kernel):
   """Backward elimination by the error of the full least squares.
 
   The next channel to remove is the one whose removal raises the error least
-  when conv2's weights for the others, bias included, are refitted to y. With
+  when the reader's weights for the others, bias included, are refitted to y. With
   V = A^-1 and W = V B, removing the rows c costs tr(W_c^T V_cc^-1 W_c), and a
   Schur complement downdates V and W.
 
   Args:
-    moments: Moments of the patches.
-    kernel: [5, 5, channels, filters].
+    moments: Moments of the reader's inputs.
+    kernel: [..., channels, units].
 
   Returns:
     (order, objective): the order of removal, and float64 [channels + 1]: the
     error relative to the variance of y, with the first m of it removed.
   """
   weights = blocks(kernel)
-  channels, taps, filters = weights.shape
+  channels, taps, units = weights.shape
   second = centred(moments)
-  flat = weights.reshape(channels * taps, filters)
+  flat = weights.reshape(channels * taps, units)
   total = np.sum(flat * (second @ flat)) or 1.0
   # Without it dead or dependent channels would have no inverse.
   ridge = RIDGES[0] * (np.trace(second) / len(second) or 1.0)
@@ -198,25 +198,26 @@ def least_squares_order(moments, kernel):
   left, order, costs = list(range(channels)), [], [0.0]
   while left:
     # What the error grows by if a channel goes and the others are fitted again.
-    rows = [slice(i * taps, (i + 1) * taps) for i in range(len(left))]
-    solved = [np.linalg.solve(inverse[row, row], flat[row]) for row in rows]
-    cost = [np.sum(flat[row] * s) for row, s in zip(rows, solved)]
+    own = np.arange(len(left))
+    within = inverse.reshape(len(left), taps, len(left), taps)[own, :, own]
+    rows = flat.reshape(len(left), taps, units)
+    solved = np.linalg.solve(within, rows)
+    cost = np.einsum('cto,cto->c', rows, solved)
     best = int(np.argmin(cost))
-    row = rows[best]
     # The others' best weights and inverse follow from the block that goes: no
     # system of their size is solved again.
-    keep = np.r_[0:row.start, row.stop:len(flat)]
-    across = inverse[keep, row]
+    keep = np.delete(np.arange(len(flat)), np.s_[best * taps:(best + 1) * taps])
+    across = inverse[keep, best * taps:(best + 1) * taps]
     flat = flat[keep] - across @ solved[best]
     inverse = inverse[np.ix_(keep, keep)] - across @ np.linalg.solve(
-        inverse[row, row], across.T)
+        within[best], across.T)
     order.append(left.pop(best))
     costs.append(costs[-1] + cost[best] / total)
   return np.array(order, np.int64), np.array(costs)
 
 
 def full_reconstruction(fit, check, kernel, kept):
-  """Refits all conv2 weights of the kept channels, and the bias.
+  """Refits all weights of the reader for the kept channels, and its bias.
 
   Least squares against y (He et al., ICCV 2017, Eq. 3), with a ridge toward the
   present weights: the one of RIDGES with the least error on samples held back.
@@ -224,16 +225,16 @@ def full_reconstruction(fit, check, kernel, kept):
   Args:
     fit: Moments to fit.
     check: Moments of other samples.
-    kernel: [5, 5, channels, filters].
+    kernel: [..., channels, units].
     kept: sorted indices of the kept channels.
 
   Returns:
-    (kernel, shift, ridge): [5, 5, kept, filters], what to add to the bias,
-    float64 [filters], and the chosen ridge relative to the mean diagonal.
+    (kernel, shift, ridge): [..., kept, units], what to add to the bias,
+    float64 [units], and the chosen ridge relative to the mean diagonal.
   """
-  channels, taps, filters = blocks(kernel).shape
+  channels, taps, units = blocks(kernel).shape
   rows = (np.asarray(kept)[:, np.newaxis] * taps + np.arange(taps)).ravel()
-  flat = blocks(kernel).reshape(channels * taps, filters)
+  flat = blocks(kernel).reshape(channels * taps, units)
   # The bias takes up the means, so the weights fit what varies around them.
   second = centred(fit)
   inner = second[np.ix_(rows, rows)]
@@ -246,7 +247,8 @@ def full_reconstruction(fit, check, kernel, kept):
     step = ridge * (values.mean() or 1.0)
     weights = flat[rows] + vectors @ (missing / (values + step)[:, np.newaxis])
     shift = (flat.T @ fit.first - weights.T @ fit.first[rows]) / fit.count
-    rebuilt = weights.reshape(len(kept), 5, 5, filters).transpose(1, 2, 0, 3)
+    rebuilt = weights.reshape(len(kept), taps, units).swapaxes(0, 1).reshape(
+        kernel.shape[:-2] + (len(kept), units))
     error = relative_error(check, kernel, kept, rebuilt, shift)
     if best is None or error < best[0]:
       best = error, rebuilt, shift, float(ridge)
@@ -258,21 +260,21 @@ def relative_error(moments, kernel, kept, rebuilt, shift=0.0):
 
   Args:
     moments: Moments of the samples.
-    kernel: [5, 5, channels, filters], the original.
+    kernel: [..., channels, units], the original.
     kept: sorted indices of the kept channels.
-    rebuilt: [5, 5, kept, filters], the slim network's.
-    shift: float64 [filters], the slim bias minus the original.
+    rebuilt: [..., kept, units], the slim network's.
+    shift: float64 [units], the slim bias minus the original.
 
   Returns:
     float.
   """
   left = blocks(kernel).copy()
-  filters = left.shape[-1]
-  whole = left.reshape(-1, filters)
+  units = left.shape[-1]
+  whole = left.reshape(-1, units)
   total = np.sum(whole * (moments.second @ whole)) or 1.0
   left[kept] -= blocks(rebuilt)
-  left = left.reshape(-1, filters)
-  shift = np.broadcast_to(shift, filters)
+  left = left.reshape(-1, units)
+  shift = np.broadcast_to(shift, units)
   error = np.sum(left * (moments.second @ left))
   error += moments.count * shift @ shift - 2 * shift @ (left.T @ moments.first)
   return float(error / total)
