@@ -80,6 +80,8 @@ class Widths(typing.NamedTuple):
   local4_units: int = 192
 
 
+LAYERS = [name.split('_')[0] for name in Widths._fields]
+
 for _name in Widths._fields:
   tf.app.flags.DEFINE_integer(_name, None, 'See each script.', lower_bound=1,
                               upper_bound=4096)
@@ -371,8 +373,7 @@ def widths_of(arrays):
   """
   return Widths(*(
       int(np.size(arrays.get(layer + '/biases', np.empty(default))))
-      for layer, default in zip(('conv1', 'conv2', 'local3', 'local4'),
-                                Widths())))
+      for layer, default in zip(LAYERS, Widths())))
 
 
 def shapes_like(arrays):

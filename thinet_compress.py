@@ -1,12 +1,22 @@
-"""Compresses conv1 of a trained network to fewer channels by ThiNet.
+"""Compresses a trained network to fewer channels and units by ThiNet.
 
   python thinet_compress.py --checkpoint_dir=runs/seed0/scratch_64 \\
       --output_dir=runs/seed0/thinet_none_16 --conv1_channels=16
 
-Samples the contribution of each conv1 channel to conv2, on central crops of the
-training images in the network as it is; chooses the channels to keep
-(thinet/algebra.py); and writes a physically slim checkpoint, which the other
-scripts read without further flags, and compress.json, which says what was done.
+  python thinet_compress.py --checkpoint_dir=runs/seed0/scratch_64 \\
+      --output_dir=runs/seed0/quarter --criterion=least_squares \\
+      --reconstruction=network --multiply_adds=0.25 --parameters=0.25
+
+The first names widths; a layer whose flag is left out stays as it is. The
+second names a budget, and all layers get the widths that lose least under it
+(thinet/budget.py).
+
+Samples the contribution of each channel to the layer that reads it, its reader,
+on central crops of the training images in the network as it is; chooses the
+channels to keep (thinet/algebra.py), the last layer first, so that what a
+reader loses itself does not count; and writes a physically slim checkpoint,
+which the other scripts read without further flags, and compress.json, which
+says what was done.
 """
 import contextlib
 import os
@@ -19,11 +29,13 @@ import cifar10_eval
 import cifar10_input
 from cifar10_input import UserError
 from thinet import algebra
+from thinet import budget
 from thinet import checkpoint
 from thinet import files
 from thinet import moments
 from thinet import operations
 from thinet import progress
+from thinet import prune
 from thinet import refit
 from thinet import summaries
 from thinet import tensorflow as tf
@@ -32,9 +44,17 @@ import numpy as np
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
-              'conv1_channels', 'evaluate', 'seed'):
+              'evaluate', 'seed') + cifar10.Widths._fields:
   tf.app.flags.declare_key_flag(_name)
-FLAGS['conv1_channels'].help = 'Required. Channels of the first layer to keep.'
+for _name in cifar10.Widths._fields:
+  FLAGS[_name].help = '%s of %s to keep; by default all.' % tuple(
+      _name.split('_')[::-1])
+for _name in ('multiply_adds', 'parameters'):
+  tf.app.flags.DEFINE_float(_name, None, 'Budget in place of widths: share of '
+                            'these to keep, at most.')
+  tf.app.flags.register_validator(
+      _name, lambda value: value is None or 0 < value < 1,
+      'give a share above 0 and below 1')
 tf.app.flags.DEFINE_string('output_dir', None,
                            'Required. Folder for the slim network.')
 tf.app.flags.DEFINE_enum('criterion', 'thinet',
@@ -43,8 +63,8 @@ tf.app.flags.DEFINE_enum('criterion', 'thinet',
 tf.app.flags.DEFINE_enum('reconstruction', 'none', ['none', 'scale', 'full',
                                                     'network'],
                          'What makes up for the removed channels: nothing, a '
-                         'factor for each kept one, all weights of conv2, or '
-                         'those of all layers.')
+                         'factor for each kept one, all weights of their '
+                         'reader, or those of all layers.')
 tf.app.flags.DEFINE_integer('num_images', 50000,
                             'Training images to sample from, at most.',
                             lower_bound=1)
@@ -54,7 +74,9 @@ tf.app.flags.DEFINE_integer('locations_per_image', 10,
                             upper_bound=cifar10.CONV2_POSITIONS)
 
 FEWEST_REFIT_IMAGES = 20
-PATCH = 25               # Taps of conv2's kernel.
+SHARES = ['multiply_adds', 'parameters']   # As from cifar10.cost.
+SENSITIVITY_IMAGES = 2000
+SENSITIVITY_ERROR = 0.1
 
 
 class Parent(typing.NamedTuple):
@@ -75,45 +97,56 @@ class Sample(typing.NamedTuple):
   digest: str              # SHA-256 of the training files.
 
 
-def choose(criterion, fit, weights, seed):
-  """Orders the channels for removal.
+class Choice(typing.NamedTuple):
+  """Which channels of a layer go."""
+  order: np.ndarray        # int64 [channels], in the order of removal.
+  objective: np.ndarray    # float64 [channels + 1], by number of removed ones.
+  kept: np.ndarray         # Sorted indices.
+
+
+def choose_all(parent, found, widths):
+  """Chooses the channels of some layers, the last layer first.
 
   Args:
-    criterion: value of --criterion.
-    fit: algebra.Moments.
-    weights: name -> array, the parent's averages.
-    seed: integer, seed of the random choice.
+    parent: Parent.
+    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    widths: cifar10.Widths, how many to keep.
 
   Returns:
-    (order, objective): int64 [channels], and float64 [channels + 1]: entry m is
-    the criterion's objective with the first m of the order removed (for the
-    controls, ThiNet's objective).
+    Layer -> Choice, front to back.
+
+  Raises:
+    UserError: the moments of huge weights are infinite.
   """
-  kernel = weights['conv2/weights']
-  if criterion == 'least_squares':
-    return algebra.least_squares_order(fit, kernel)
-  gram = algebra.contribution_gram(fit, kernel)
-  if criterion == 'thinet_kept':
-    return algebra.kept_order(gram)
-  if criterion == 'thinet':
-    order = algebra.removal_order(gram)
-  elif criterion == 'l1':
-    order = np.argsort(np.abs(weights['conv1/weights']).sum((0, 1, 2)),
-                       kind='stable')
-  else:
-    order = np.random.default_rng(seed).permutation(len(gram))
-  return order, algebra.objective(gram, order)
+  generator, result = np.random.default_rng(FLAGS.seed), {}
+  for layer, width in reversed(list(zip(cifar10.LAYERS, widths))):
+    if layer not in found:
+      continue
+    try:
+      order, objective = prune.choose(
+          FLAGS.criterion, found[layer][0], prune.reader_kernel(
+              parent.averages, layer, {name: choice.kept for name, choice in
+                                       result.items()}),
+          parent.averages[layer + '/weights'], generator)
+    except ValueError as error:   # The products of huge weights are infinite.
+      raise UserError('Checkpoint %s cannot be compressed (%s); train again.' %
+                      (parent.path, error))
+    result[layer] = Choice(order, objective,
+                           np.sort(order[len(order) - width:]))
+  return dict(reversed(result.items()))
 
 
-def sampled_batches(weights, sample):
-  """Yields patches of conv2's input, a batch of central crops at a time.
+def sampled_batches(weights, sample, layers):
+  """Yields what readers read, a batch of central crops at a time.
 
   Args:
     weights: name -> array, the network's.
     sample: Sample.
+    layers: those whose readers are asked for.
 
   Yields:
-    float32 [n * locations, 25 * channels], tap by tap.
+    Layer -> float32 [samples, taps * channels], tap by tap: of conv2, the
+    patches at each image's positions; of a dense layer, a row for each image.
   """
   with tf.Graph().as_default():
     records = cifar10_input.read_cifar10(
@@ -124,48 +157,65 @@ def sampled_batches(weights, sample):
             (batch + 1) * sample.batch_size, sample.num_images)),
         records.shape[0].value, sample.seed, 'moments')
     images, _ = cifar10_input.images_and_labels(records, indices)
-    norm1 = cifar10.endpoints(cifar10_input.central(images),
-                              weights['conv1/biases'].size)['norm1']
+    network = cifar10.endpoints(cifar10_input.central(images),
+                                cifar10.widths_of(weights))
     bits = cifar10_input.random_bits(
         [tf.shape(indices)[0], cifar10.CONV2_POSITIONS], sample.seed,
         'moments/positions', batch)
-    patches = moments.patches(
-        norm1, moments.random_positions(bits, sample.locations))
+    rows = {'conv2': network['pool2'], 'local3': network['local3'],
+            'local4': network['local4']}
+    rows = {layer: tf.reshape(x, [-1, np.prod(x.shape.as_list()[1:])])
+            for layer, x in rows.items()}
+    rows['conv1'] = moments.patches(
+        network['norm1'], moments.random_positions(bits, sample.locations))
+    fetches = {layer: rows[layer] for layer in layers}
     with tf.Session(config=cifar10.session_config()) as session:
       session.run(tf.local_variables_initializer())
       checkpoint.assign(session, {var: weights[var.op.name]
                                   for var in tf.trainable_variables()})
       batches = range(-(-sample.num_images // sample.batch_size))
-      for number in progress.shown(batches, "Moments of conv2's input"):
-        yield session.run(patches, {batch: number})
+      for number in progress.shown(batches, 'Moments of ' + ', '.join(
+          'what %s reads' % prune.READERS[layer] for layer in layers)):
+        yield session.run(fetches, {batch: number})
 
 
-def sampled_moments(weights, sample):
-  """Moments of conv2's input, made once for all widths.
+def sampled_moments(weights, sample, layers):
+  """Moments of what readers read, made once for all widths.
 
   Args:
     weights: name -> array, the network's.
     sample: Sample.
+    layers: those whose readers are asked for.
 
   Returns:
-    (fit, check): algebra.Moments.
+    Layer -> (fit, check), algebra.Moments.
   """
-  channels = weights['conv1/biases'].size
-  key = repr((sample, cifar10_input.RANDOM_STREAMS)).encode() + b''.join(
-      weights[name].tobytes()
-      for name in ('conv1/weights', 'conv1/biases'))
+  wanted, channels = {}, {}
+  for number, layer in enumerate(cifar10.LAYERS, 1):
+    if layer in layers:
+      kernel = prune.reader_kernel(weights, layer, {})
+      channels[layer] = kernel.shape[1]
+      wanted[layer] = (
+          repr((layer, sample, cifar10_input.RANDOM_STREAMS)).encode() +
+          b''.join(weights[name + kind].tobytes()
+                   for name in cifar10.LAYERS[:number]
+                   for kind in ('/weights', '/biases')),
+          kernel.shape[0] * kernel.shape[1])
   return moments.cached(
-      FLAGS.checkpoint_dir, key, PATCH * channels,
-      lambda: moments.fit_and_check(sampled_batches(weights, sample), channels))
+      FLAGS.checkpoint_dir, wanted, lambda missing: moments.fit_and_check(
+          sampled_batches(weights, sample, missing),
+          {layer: channels[layer] for layer in missing}))
 
 
 @contextlib.contextmanager
-def networks_side_by_side(original, slim_weights, num_images, batch_size, seed):
+def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
+                          seed):
   """Builds both networks on the same distorted training images.
 
   Args:
     original: name -> array, the weights of the original network.
     slim_weights: name -> array, those that the slim network starts from.
+    kept: layer -> indices of the original's outputs that the slim one has.
     num_images: training images to use.
     batch_size: images in a batch.
     seed: integer.
@@ -190,7 +240,7 @@ def networks_side_by_side(original, slim_weights, num_images, batch_size, seed):
     for scope, weights in (('original', original), ('slim', slim_weights)):
       with tf.variable_scope(scope):
         networks.append(cifar10.endpoints(images,
-                                          weights['conv1/biases'].size))
+                                          cifar10.widths_of(weights)))
       variables.append({var.op.name[len(scope) + 1:]: var for var in
                         tf.trainable_variables(scope + '/')})
     session.run(tf.local_variables_initializer())
@@ -199,6 +249,7 @@ def networks_side_by_side(original, slim_weights, num_images, batch_size, seed):
     yield refit.Pair(
         original=networks[0], slim=networks[1], images=images,
         original_variables=variables[0], slim_variables=variables[1],
+        kept=kept,
         step=step, batches=batches, session=session, weights=slim_weights,
         random_bits=lambda shape, use, number: cifar10_input.random_bits(
             shape, seed, 'refits/' + use, number))
@@ -212,75 +263,37 @@ def refit_optimizer(number, rate, steps_per_epoch, last_step):
       cifar10.FAST.momentum, use_nesterov=True)
 
 
-def rebuild(mode, fit, check, weights, kept, sample):
+def rebuild_all(mode, parent, found, kept, sample):
   """Computes the slim network's weights that are not slices of its parent's.
 
   Args:
     mode: value of --reconstruction.
-    fit, check: algebra.Moments.
-    weights: name -> array, the parent's averages.
-    kept: sorted indices of the kept channels.
+    parent: Parent.
+    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    kept: layer -> sorted indices of the kept channels.
     sample: Sample; `network` takes as many images.
 
   Returns:
-    (changed, details): name -> array, and a dict for compress.json. Its
-    relative errors are conv2's on the samples held back, which also choose the
-    ridge of `full`; for `network` they precede the refits of its layers.
+    (changed, details, refits): name -> array, averaged weights; layer -> dict,
+    from rebuild; and what refit.refit_network says, or {}.
   """
-  kernel = weights['conv2/weights']
-  rebuilt, shift, changed = kernel[:, :, kept], 0.0, {}
-  details = {'scales': [1.0] * len(kept),
-             'relative_error_before': algebra.relative_error(
-                 check, kernel, kept, rebuilt)}
-  if mode == 'scale':
-    factors = algebra.scales(algebra.contribution_gram(fit, kernel), kept)
-    rebuilt = kernel[:, :, kept] * factors[:, np.newaxis]
-    changed['conv2/weights'] = rebuilt
-    details['scales'] = factors.tolist()
-  elif mode != 'none' and len(kept) < kernel.shape[2]:
-    del details['scales']
-    rebuilt, shift, details['ridge'] = algebra.full_reconstruction(
-        fit, check, kernel, kept)
-    changed['conv2/weights'] = np.float32(rebuilt)
-    changed['conv2/biases'] = np.float32(weights['conv2/biases'] + shift)
-    if mode == 'network':
-      start = dict(weights, **changed, **{
-          name: weights[name][..., kept]
-          for name in ('conv1/weights', 'conv1/biases')})
-      with networks_side_by_side(
-          weights, start, sample.num_images,
-          min(sample.batch_size, sample.num_images // 10), sample.seed) as pair:
-        changed, details['layers'] = refit.refit_network(pair, refit_optimizer)
-  details['relative_error_after'] = algebra.relative_error(
-      check, kernel, kept, rebuilt, shift)
-  return changed, details
-
-
-def slim(arrays, kept, changed, scales=None):
-  """Makes the arrays of the slim network.
-
-  Args:
-    arrays: name -> array of the checkpoint, weights and averages.
-    kept: sorted indices of the channels to keep.
-    changed: name -> array, the rebuilt averaged weights.
-    scales: float [kept] if conv2 is a scaled slice; then its raw weights become
-      one, too. None: the raw weights become the rebuilt averaged ones.
-
-  Returns:
-    name -> array, with a global step of 0.
-  """
-  result = {'global_step': np.int64(0)}
-  for name in cifar10.weight_shapes(0):   # The names, at any width.
-    for variable in (name, name + checkpoint.AVERAGE):
-      value = arrays[variable]
-      if name == 'conv2/weights' and scales is not None:
-        value = value[:, :, kept] * np.float32(scales)[:, np.newaxis]
-      elif name in changed:
-        value = changed[name]
-      elif name.startswith('conv1/'):
-        value = value[..., kept]
-      result[variable] = value
-  return result
+  start, changed, details = prune.sliced(parent.averages, kept), {}, {}
+  for layer, moments_ in found.items():
+    kernel, shift, details[layer] = prune.rebuild(
+        mode, *moments_, prune.reader_kernel(parent.averages, layer, kept),
+        kept[layer])
+    if 'scales' not in details[layer]:
+      weights, biases = [prune.READERS[layer] + kind
+                         for kind in ('/weights', '/biases')]
+      changed[weights] = np.float32(kernel).reshape(start[weights].shape)
+      changed[biases] = np.float32(start[biases] + shift)
+  if mode != 'network' or not changed:
+    return changed, details, {}
+  with networks_side_by_side(
+      parent.averages, dict(start, **changed), kept, sample.num_images,
+      min(sample.batch_size, sample.num_images // 10), sample.seed) as pair:
+    changed, refits = refit.refit_network(pair, refit_optimizer)
+  return changed, details, refits
 
 
 def parent_network():
@@ -293,20 +306,36 @@ def parent_network():
     UserError: a flag is missing or out of range.
     CheckpointError: there is no checkpoint, or it cannot be used.
   """
-  for name in ('checkpoint_dir', 'output_dir', 'conv1_channels'):
+  for name in ('checkpoint_dir', 'output_dir'):
     if not FLAGS[name].value:
       raise UserError('--%s is missing; see --help.' % name)
+  widths = [name for name in cifar10.Widths._fields
+            if FLAGS[name].value is not None]
+  shares = [name for name in SHARES if FLAGS[name].value is not None]
+  if not widths + shares:
+    raise UserError('No width and no budget is given; give --conv1_channels, '
+                    'say, or --multiply_adds; see --help.')
+  if widths and shares:
+    raise UserError('--%s and --%s are two ways to say the widths; leave out '
+                    'one.' % (widths[0], shares[0]))
   if os.path.realpath(FLAGS.output_dir) == os.path.realpath(
       FLAGS.checkpoint_dir):
     raise UserError('--output_dir=%s is the folder of the network to compress; '
                     'name another.' % FLAGS.output_dir)
   found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
-  width = found.arrays['conv1/biases'].size
-  if not 0 < FLAGS.conv1_channels <= width:
-    raise UserError('--conv1_channels=%d cannot be kept of the %d channels in '
-                    '%s; give 1 to %d.' % (FLAGS.conv1_channels, width,
-                                           found.path, width))
+  for name, width in cifar10.widths_of(found.arrays)._asdict().items():
+    if not 0 < (FLAGS[name].value or width) <= width:
+      raise UserError('--%s=%d cannot be kept of the %d %s in %s; give 1 to '
+                      '%d.' % (name, FLAGS[name].value, width,
+                               name.split('_')[1], found.path, width))
   return Parent(*found, checkpoint.averages(found.arrays))
+
+
+def asked_layers():
+  """The layers to prune: those whose width is asked for, or all."""
+  asked = [layer for layer, name in zip(cifar10.LAYERS, cifar10.Widths._fields)
+           if FLAGS[name].value is not None]
+  return asked or cifar10.LAYERS
 
 
 def check_sample(num_images):
@@ -314,7 +343,10 @@ def check_sample(num_images):
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
     raise UserError('--num_images=%d is too few for --reconstruction=network; '
                     'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
-  locations = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS
+  if asked_layers() == ['conv1']:
+    locations = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS
+  else:
+    locations = 1   # Dense layers read an image once.
   if min(FLAGS.batch_size, num_images) * locations < moments.CHECK_SHARE:
     raise UserError('--batch_size=%d, --num_images=%d and '
                     '--locations_per_image=%d leave no sample of a batch to '
@@ -338,43 +370,123 @@ def planned_sample():
                 cifar10.CONV2_POSITIONS, FLAGS.batch_size, FLAGS.seed, digest)
 
 
-def warn_of_degenerate(path, fit, kernel):
+def warn_of_degenerate(path, layer, fit, kernel):
   """Prints which channels add nothing; returns them as algebra.degenerate."""
-  dead, dependent = algebra.degenerate(algebra.contribution_gram(fit, kernel))
-  for kind, channels in (('dead', dead), ('linearly dependent', dependent)):
+  found = algebra.degenerate(algebra.contribution_gram(fit, kernel))
+  for kind, channels in zip(('dead', 'linearly dependent'), found):
     if channels:
-      print('%s: conv1 channels %s are %s.' % (
-          path, ', '.join(map(str, channels)), kind), file=sys.stderr)
-  return dead, dependent
+      print('%s: %s channels %s are %s.' % (
+          path, layer, ', '.join(map(str, channels)), kind), file=sys.stderr)
+  return found
 
 
-def write(parent, settings, kept, order, objective, changed, scales):
-  """Writes the slim checkpoint and what TensorBoard shows of it.
-
-  Returns:
-    Prefix of the checkpoint.
-  """
-  path = checkpoint.save(FLAGS.output_dir, slim(parent.arrays, kept, changed,
-                                                scales), settings)
-  summaries.write(FLAGS.output_dir, summaries.compression(
-      cifar10.command(), parent.averages['conv1/weights'], kept, order,
-      objective, scales), 'compression')
-  return path
-
-
-def costs(keep, width):
+def costs(widths, parent_widths):
   """Multiply-adds and parameters for compress.json, before and after."""
-  multiply_adds, parameters = cifar10.cost(keep)
-  parent_multiply_adds, parent_parameters = cifar10.cost(width)
+  multiply_adds, parameters = cifar10.cost(widths)
+  parent_multiply_adds, parent_parameters = cifar10.cost(parent_widths)
   return {'multiply_adds': multiply_adds, 'parameters': parameters,
           'parent_multiply_adds': parent_multiply_adds,
           'parent_parameters': parent_parameters}
 
 
-def settings_of(parent, sample):
-  """What marks the slim checkpoint: how it was made, and from what."""
+# ------------------------------------------------------------------ a budget
+
+
+def logits(weights, sample):
+  """The logits of a network on the first of the sampled images: [n, 10]."""
+  with tf.Graph().as_default(), tf.Session(
+      config=cifar10.session_config()) as session:
+    records = cifar10_input.read_cifar10(
+        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+    images, _ = cifar10_input.images_and_labels(
+        records, cifar10_input.shuffled_indices(
+            tf.range(min(SENSITIVITY_IMAGES, sample.num_images),
+                     dtype=tf.int64), records.shape[0].value, sample.seed,
+            'moments'))
+    result = cifar10.inference(cifar10_input.central(images),
+                               cifar10.widths_of(weights))
+    session.run(tf.local_variables_initializer())
+    checkpoint.assign(session, {var: weights[var.op.name]
+                                for var in tf.trainable_variables()})
+    return session.run(result)
+
+
+def layer_losses(parent, found, sample):
+  """Estimates what the network loses if one layer is narrower.
+
+  A layer's loss is the relative error of its reader after least squares, at
+  every width (algebra.least_squares_order), times the layer's sensitivity: the
+  relative error of the logits over that of the reader, where the layer alone is
+  so narrow that its reader's is SENSITIVITY_ERROR.
+
+  Args:
+    parent: Parent.
+    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    sample: Sample.
+
+  Returns:
+    (losses, sensitivities): layer -> float64 [width + 1], by the number of
+    channels kept; and layer -> float.
+  """
+  target = logits(parent.averages, sample)
+  losses, sensitivities = {}, {}
+  for layer, (fit, check) in found.items():
+    kernel = prune.reader_kernel(parent.averages, layer, {})
+    order, errors = algebra.least_squares_order(fit, kernel)
+    removed = int(np.argmin(np.abs(errors[:-1] - SENSITIVITY_ERROR)))
+    kept = {layer: np.sort(order[removed:])}
+    changed, _, _ = rebuild_all('full', parent, {layer: (fit, check)}, kept,
+                                sample)
+    narrow = logits({**prune.sliced(parent.averages, kept), **changed}, sample)
+    error = np.sum(np.square(narrow - target)) / np.sum(np.square(target))
+    sensitivities[layer] = float(error / errors[removed])
+    losses[layer] = errors[::-1] * sensitivities[layer]
+  return losses, sensitivities
+
+
+def widths_for(parent, found, sample):
+  """The widths under the budget that the flags give.
+
+  Args:
+    parent: Parent.
+    found: layer -> (fit, check), of all layers.
+    sample: Sample.
+
+  Returns:
+    (widths, sensitivities): cifar10.Widths, and as from layer_losses.
+
+  Raises:
+    UserError: the budget admits no network.
+  """
+  losses, sensitivities = layer_losses(parent, found, sample)
+  whole = cifar10.cost(cifar10.widths_of(parent.averages))
+  shares = [FLAGS[name].value for name in SHARES]
+  widths = budget.allocate(
+      [losses[layer] for layer in cifar10.LAYERS],
+      lambda widths: cifar10.cost(cifar10.Widths(*widths)),
+      [share and share * cost for share, cost in zip(shares, whole)])
+  if not widths:
+    raise UserError('No network is within %s; give more.' % ' and '.join(
+        '--%s=%g' % pair for pair in zip(SHARES, shares) if pair[1]))
+  return cifar10.Widths(*widths), sensitivities
+
+
+# -------------------------------------------------------------- the script
+
+
+def settings_of(parent, sample, widths):
+  """What marks the slim checkpoint: how it was made, and from what.
+
+  Args:
+    parent: Parent.
+    sample: Sample.
+    widths: cifar10.Widths of the slim network.
+  """
   return {
-      'conv1_channels': FLAGS.conv1_channels, 'criterion': FLAGS.criterion,
+      **cifar10.narrowed(widths),
+      **{name + '_share': FLAGS[name].value for name in SHARES
+         if FLAGS[name].value is not None},
+      'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
       'seed': FLAGS.seed, 'batch_size': sample.batch_size,
       'num_images': sample.num_images,
@@ -384,7 +496,7 @@ def settings_of(parent, sample):
       'parent_step': int(parent.arrays.get('global_step', 0))}
 
 
-def finished(settings, report):
+def finished(parent, sample, report):
   """Whether the folder holds this network already, and its report.
 
   Raises:
@@ -393,7 +505,11 @@ def finished(settings, report):
   found = checkpoint.read_to_continue(FLAGS.output_dir, cifar10.shapes_like)
   if not found:
     return False
-  checkpoint.require_same(FLAGS.output_dir, found.settings, settings)
+  # Those of a budget follow from all else.
+  widths = (cifar10.widths_of(found.arrays) if by_budget() else
+            cifar10.asked_widths(cifar10.widths_of(parent.arrays)))
+  checkpoint.require_same(FLAGS.output_dir, found.settings,
+                          settings_of(parent, sample, widths))
   try:
     if files.read_json(report).get('checkpoint_digest') != found.digest:
       return False
@@ -403,60 +519,98 @@ def finished(settings, report):
   return True
 
 
+def by_budget():
+  """Whether a budget is asked for, rather than widths."""
+  return any(FLAGS[name].value is not None for name in SHARES)
+
+
+def write(parent, settings, choices, kept, changed, details):
+  """Writes the slim checkpoint and what TensorBoard shows of it.
+
+  Returns:
+    Prefix of the checkpoint.
+  """
+  scales = {layer: each['scales'] for layer, each in details.items()
+            if 'scales' in each}
+  path = checkpoint.save(FLAGS.output_dir, prune.slim(
+      parent.arrays, kept, changed, scales, checkpoint.AVERAGE), settings)
+  summaries.write(FLAGS.output_dir, summaries.compression(
+      cifar10.command(), parent.averages['conv1/weights'], {
+          layer: (choice.kept, choice.order, choice.objective,
+                  scales.get(layer)) for layer, choice in choices.items()}),
+                  'compression')
+  return path
+
+
+def by_layer(choices, value):
+  """Layer -> value(choice), for compress.json."""
+  return {layer: value(choice) for layer, choice in choices.items()}
+
+
 def compress():
   """Chooses channels, rebuilds weights, writes network and compress.json."""
   parent = parent_network()
   clock = [time.perf_counter()]
   files.require_writable(FLAGS.output_dir)
   sample = planned_sample()
-  width, keep = parent.averages['conv1/biases'].size, FLAGS.conv1_channels
-  settings = settings_of(parent, sample)
   lock = files.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
-  if finished(settings, report):
+  if finished(parent, sample, report):
     cifar10_eval.rate_made(FLAGS.output_dir)
     return 0
 
-  fit, check = sampled_moments(parent.averages, sample)
+  found = sampled_moments(parent.averages, sample, asked_layers())
   clock.append(time.perf_counter())
 
-  dead, dependent = warn_of_degenerate(parent.path, fit,
-                                       parent.averages['conv2/weights'])
-  try:
-    order, objective = choose(FLAGS.criterion, fit, parent.averages, FLAGS.seed)
-  except ValueError as error:   # The products of huge weights are infinite.
-    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
-        parent.path, error))
-  kept = np.sort(order[width - keep:])
+  parent_widths = cifar10.widths_of(parent.averages)
+  widths, sensitivities = cifar10.asked_widths(parent_widths), None
+  if by_budget():
+    widths, sensitivities = widths_for(parent, found, sample)
   clock.append(time.perf_counter())
 
-  changed, details = rebuild(FLAGS.reconstruction, fit, check, parent.averages,
-                             kept, sample)
+  degenerate = {layer: warn_of_degenerate(
+      parent.path, layer, fit, prune.reader_kernel(parent.averages, layer, {}))
+                for layer, (fit, _) in found.items()}
+  choices = choose_all(parent, found, widths)
+  kept = by_layer(choices, lambda choice: choice.kept)
+  clock.append(time.perf_counter())
+
+  changed, details, refits = rebuild_all(FLAGS.reconstruction, parent, found,
+                                         kept, sample)
   clock.append(time.perf_counter())
 
   # The report comes last, because it says that the network is complete.
-  path = write(parent, settings, kept, order, objective, changed,
-               details.get('scales'))
+  settings = settings_of(parent, sample, widths)
+  path = write(parent, settings, choices, kept, changed, details)
   clock.append(time.perf_counter())
   result = dict(
-      settings, **details, **costs(keep, width), parent_channels=width,
+      settings, **costs(widths, parent_widths), **widths._asdict(),
+      parent_widths=parent_widths._asdict(),
       command=cifar10.command(), device=operations.device(),
       checkpoint_digest=checkpoint.digest(path),
       parent_checkpoint=os.path.relpath(parent.path, FLAGS.output_dir),
-      kept=kept.tolist(), removal_order=order.tolist(),
-      objective={str(width - m): float(value)
-                 for m, value in enumerate(objective)},
-      dead=dead, dependent=dependent,
-      samples=sample.num_images * sample.locations,
-      seconds=dict(zip(('moments', 'choice', 'reconstruction', 'write'),
-                       np.round(np.diff(clock), 3).tolist())))
-  commit = checkpoint.git_commit()
-  if commit:
-    result['git_commit'] = commit
+      kept=by_layer(choices, lambda choice: choice.kept.tolist()),
+      removal_order=by_layer(choices, lambda choice: choice.order.tolist()),
+      objective=by_layer(choices, lambda choice: {
+          str(len(choice.order) - m): float(value)
+          for m, value in enumerate(choice.objective)}),
+      readers=details,
+      dead={layer: dead for layer, (dead, _) in degenerate.items()},
+      dependent={layer: each for layer, (_, each) in degenerate.items()},
+      samples={layer: int(fit.count + check.count)
+               for layer, (fit, check) in found.items()},
+      seconds=dict(zip(('moments', 'budget', 'choice', 'reconstruction',
+                        'write'), np.round(np.diff(clock), 3).tolist())))
+  for name, value in (('sensitivities', sensitivities), ('refits', refits),
+                      ('git_commit', checkpoint.git_commit())):
+    if value:
+      result[name] = value
   files.write_json(report, result)
-  print('%s: kept %d of %d channels; relative error %.4f, rebuilt %.4f' % (
-      FLAGS.output_dir, keep, width, result['relative_error_before'],
-      result['relative_error_after']))
+  for layer, each in details.items():
+    print('%s: %s keeps %d of %d; relative error of %s %.4f, rebuilt %.4f' % (
+        FLAGS.output_dir, layer, len(kept[layer]), len(choices[layer].order),
+        prune.READERS[layer], each['relative_error_before'],
+        each['relative_error_after']))
   lock.close()
   cifar10_eval.rate_made(FLAGS.output_dir)
   return 0

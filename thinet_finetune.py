@@ -11,7 +11,6 @@ import cifar10
 import cifar10_train
 from cifar10_input import UserError
 from thinet import checkpoint
-from thinet import moments
 from thinet import precondition
 from thinet import tensorflow as tf
 
@@ -30,8 +29,6 @@ FLAGS['epochs'].help = ('Passes over the training images; by default %g.' %
                         SCHEDULE.epochs)
 FLAGS['learning_rate'].help = ('Highest learning rate; by default %g.' %
                                SCHEDULE.learning_rate)
-MOMENTS_BATCHES = 8      # Batches of images that the preconditioners see.
-MOMENTS_STRIDE = 2       # Between positions: a quarter of them are read.
 
 
 def preconditioners(weights):
@@ -47,10 +44,6 @@ def preconditioners(weights):
     step = tf.placeholder(tf.int64, [])
     images, _ = cifar10.distorted_inputs(FLAGS.seed, step, 'preconditioner')
     norm1 = cifar10.endpoints(images, cifar10.widths_of(weights))['norm1']
-    patches = {
-        layer + '/weights': moments.patches(x, moments.grid_positions(
-            x.shape[1].value, MOMENTS_STRIDE))
-        for layer, x in (('conv1', images), ('conv2', norm1))}
     # The first session sets the threads of the whole process, so it is opened
     # as training needs them.
     with tf.Session(config=cifar10.session_config(
@@ -58,12 +51,9 @@ def preconditioners(weights):
       session.run(tf.local_variables_initializer())
       checkpoint.assign(session, {var: weights[var.op.name]
                                   for var in tf.trainable_variables()})
-      matrices = {}
-      for name, rows in patches.items():
-        found = moments.second_moments(session.run(rows, {step: number})
-                                       for number in range(MOMENTS_BATCHES))
-        matrices[name] = precondition.inverse(found.second / found.count)
-  return matrices
+      return precondition.matrices(
+          {'conv1/weights': images, 'conv2/weights': norm1},
+          lambda rows, number: session.run(rows, {step: number}))
 
 
 def finetune():

@@ -51,7 +51,7 @@ def trained(data_dir, tmp_path_factory):
   folder = str(tmp_path_factory.mktemp('runs') / 'trained')
   with flagsaver.flagsaver(data_dir=data_dir, train_dir=folder, max_steps=30,
                            batch_size=50, checkpoint_frequency=10):
-    assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+    assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   return folder
 
 

@@ -105,7 +105,7 @@ def test_a_clock_that_stands_still(tmp_path, data_dir, flags, monkeypatch):
     monkeypatch.setattr(cifar10_train.time, name, lambda: 5.0)
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=3,
         log_frequency=1)
-  assert cifar10_train.train(cifar10.PUBLISHED, 2) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
   assert files.read_json(tmp_path / 'run.json')['seconds'] == 0
 
 
@@ -113,14 +113,14 @@ def test_more_steps_than_asked_for_are_not_called_finished(flags, data_dir,
                                                            trained):
   flags(data_dir=data_dir, train_dir=trained, batch_size=50, max_steps=20)
   with pytest.raises(UserError, match='is at step 30, beyond the 20 of this'):
-    cifar10_train.train(cifar10.PUBLISHED, 12)
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
 
 
 def test_the_folder_is_tried_before_the_data(tmp_path, flags, monkeypatch):
   (tmp_path / 'file').touch()
   flags(data_dir=str(tmp_path / 'data'), train_dir=str(tmp_path / 'file'))
   with pytest.raises(files.FileError, match='file is not a folder'):
-    cifar10_train.train(cifar10.PUBLISHED, 12)
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
   assert os.listdir(tmp_path) == ['file']
 
 
@@ -193,7 +193,7 @@ def test_ratings_are_an_evaluations_and_change_no_bit(tmp_path, flags, data_dir,
         checkpoint_frequency=7, keep_checkpoints=9, eval_frequency=7)
   for last in (21, 30):
     flags(max_steps=last)
-    assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+    assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   events = event_accumulator.EventAccumulator(str(tmp_path))
   events.Reload()
   for number, k in enumerate((1, 5)):
@@ -206,7 +206,7 @@ def test_ratings_are_an_evaluations_and_change_no_bit(tmp_path, flags, data_dir,
       hits = cifar10_eval.eval_once(arrays, 100, 'test', 'averaged')[number]
       assert curve[step] == pytest.approx(hits / 100, abs=1e-6)
   flags(train_dir=str(tmp_path / 'none'), eval_frequency=0)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path, tmp_path / 'none')
   assert_same(tmp_path, trained)
   events = event_accumulator.EventAccumulator(str(tmp_path / 'none'))
@@ -222,7 +222,7 @@ def test_few_or_no_test_images(tmp_path, flags, data_dir, trained, capsys,
   os.truncate(data / 'test_batch.bin', 3073 * test_images)
   flags(data_dir=str(tmp_path / 'data'), train_dir=str(tmp_path / 'run'),
         batch_size=50, max_steps=30)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path / 'run', trained)
   output = capsys.readouterr().out
   assert ('(3 test images)' if test_images else
@@ -235,7 +235,7 @@ def test_as_many_checkpoints_as_asked(tmp_path, flags, data_dir):
   for keep in (1, 5):
     folder = tmp_path / str(keep)
     flags(train_dir=str(folder), keep_checkpoints=keep)
-    assert cifar10_train.train(cifar10.PUBLISHED, 2) == 0
+    assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
     assert sorted(int(path.stem[11:]) for path in folder.glob('*.index')) == (
         list(range(7 - keep, 7)))
 
@@ -277,7 +277,7 @@ def test_the_first_step_of_a_new_run_by_hand(tmp_path, flags, data_dir, call):
   gradient add is proportional to the rate; the averages and the step go on."""
   flags(data_dir=data_dir, batch_size=20, histogram_frequency=0, max_steps=3,
         train_dir=str(tmp_path / 'old'), eval_frequency=0)
-  assert cifar10_train.train(cifar10.FAST, 2) == 0
+  assert cifar10_train.train(cifar10.FAST, cifar10.Widths(2)) == 0
   old, went = newest(tmp_path / 'old'), []
   for rate in (0.001, 0.004):
     folder = tmp_path / str(rate)
@@ -372,7 +372,7 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
               if schedule is thinet_finetune.SCHEDULE and
               name in ('conv1/weights', 'conv2/weights')}
   assert cifar10_train.train(
-      schedule, 2, 'training', start,
+      schedule, cifar10.Widths(2), 'training', start,
       lambda: {name: np.float32(matrix) for name, matrix in matrices.items()}
       ) == 0
   with tf.Graph().as_default(), tf.Session() as session:
@@ -429,7 +429,7 @@ def test_late_averages_keep_the_schedules_share(tmp_path, flags, data_dir,
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20,
         max_steps=200002, histogram_frequency=0, learning_rate=0.0)
   start = dict(drawn(2), global_step=np.int64(200000))
-  assert cifar10_train.train(schedule, 2, initial=start) == 0
+  assert cifar10_train.train(schedule, cifar10.Widths(2), initial=start) == 0
   after = newest(tmp_path)
   assert after['global_step'] == 200002
   for name in cifar10.weight_shapes():
@@ -445,7 +445,8 @@ def test_the_published_rate_falls_after_350_epochs(tmp_path, flags, data_dir,
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50,
         max_steps=step + 1, histogram_frequency=0)
   start = dict(drawn(2), global_step=np.int64(step))
-  assert cifar10_train.train(cifar10.PUBLISHED, 2, initial=start) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2),
+                             initial=start) == 0
   events = event_accumulator.EventAccumulator(str(tmp_path))
   events.Reload()
   shown, = events.Scalars('learning_rate')
@@ -458,7 +459,7 @@ def test_the_seed_draws_the_initial_weights(tmp_path, flags, data_dir):
     folder = tmp_path / str(seed)
     flags(data_dir=data_dir, train_dir=str(folder), batch_size=20, max_steps=1,
           histogram_frequency=0, learning_rate=0.0, seed=seed)
-    assert cifar10_train.train(cifar10.PUBLISHED, 2) == 0
+    assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
     found.append(newest(folder))
   for name in cifar10.weight_shapes():
     one, other = (arrays[name] for arrays in found)
@@ -478,7 +479,7 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
   start = drawn(2)
   start[spoiled].flat[0] = np.nan
   with pytest.raises(UserError, match=words):
-    cifar10_train.train(cifar10.PUBLISHED, 2, initial=start)
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2), initial=start)
   assert checkpoint.paths(str(tmp_path)) == []
 
 
@@ -492,7 +493,7 @@ def test_other_settings_are_refused(flags, data_dir, trained):
       ({'learning_rate': 0.2}, 12, 'learning_rate = 0.1, not 0.2')]:
     flags(**dict(base, **change))
     with pytest.raises(checkpoint.CheckpointError, match=words):
-      cifar10_train.train(cifar10.PUBLISHED, width)
+      cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(width))
     flags(seed=0, learning_rate=None)
   assert sorted(os.listdir(trained)) == before
 
@@ -501,7 +502,7 @@ def copy_steps(source, target, data_dir, flags):
   """A run of its own, stopped after 20 of 30 steps."""
   flags(data_dir=data_dir, train_dir=str(target), batch_size=50, max_steps=20,
         checkpoint_frequency=10)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
 
 
 def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
@@ -512,7 +513,7 @@ def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
     data.seek(1000)
     data.write(b'????')
   flags(max_steps=30)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   captured = capsys.readouterr()
   assert 'model.ckpt-20 is damaged' in captured.err
   assert 'model.ckpt-10 at step 10 of 30' in captured.out
@@ -523,9 +524,9 @@ def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
   damaged = shutil.copytree(tmp_path, tmp_path / 'other')
   flags(train_dir=str(damaged))
   with pytest.raises(checkpoint.CheckpointError, match='seed = 0, not 3'):
-    cifar10_train.train(cifar10.PUBLISHED, 12)
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
   flags(seed=0, train_dir=str(tmp_path))
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path, trained)
   assert len(os.listdir(tmp_path / 'damaged')) == 4   # One of them before.
 
@@ -536,7 +537,7 @@ def test_a_state_file_that_names_a_missing_checkpoint(tmp_path, data_dir,
   (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-30"')
   (tmp_path / 'run.json').write_text('{"start": [], "seconds": "odd"}')
   flags(max_steps=30)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path, trained)
 
 
@@ -548,7 +549,7 @@ def test_a_checkpoint_without_a_variable_is_refused(tmp_path, data_dir, flags):
   checkpoint.save(str(tmp_path), arrays, settings, 20)
   flags(max_steps=30)
   with pytest.raises(checkpoint.CheckpointError, match='lacks .*/avg'):
-    cifar10_train.train(cifar10.PUBLISHED, 12)
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
 
 
 def test_unfinished_first_save_starts_again(tmp_path, data_dir, trained, flags):
@@ -556,7 +557,7 @@ def test_unfinished_first_save_starts_again(tmp_path, data_dir, trained, flags):
   (tmp_path / 'model.ckpt-10.data-00000-of-00001').write_bytes(b'part')
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50,
         max_steps=30, checkpoint_frequency=10)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path, trained)
 
 

@@ -48,23 +48,43 @@ def test_sampled_patches_are_patches_at_distinct_positions():
     assert len({known[patch.tobytes()] for patch in found}) == 10
 
 
+def test_sums_of_blocks_are_those_of_all_rows(monkeypatch):
+  """In float32 and blocks: near the sums in float64; of two readers at once."""
+  monkeypatch.setattr(moments, 'BLOCK', 64)
+  generator = np.random.default_rng(0)
+  batches = [{'a': abs(generator.normal(size=[30, 6])).astype(np.float32),
+              'b': generator.normal(size=[10, 3]).astype(np.float32)}
+             for _ in range(9)]
+  found = moments.fit_and_check(batches, {'a': 2, 'b': 3})
+  for reader, held_back, columns in (('a', 3, [0, 2, 4, 1, 3, 5]),
+                                     ('b', 1, [0, 1, 2])):
+    parts = [np.concatenate([each[reader][rows] for each in batches])
+             for rows in (np.s_[held_back:], np.s_[:held_back])]
+    for part, rows in zip(found[reader], parts):
+      expected = moments_of(np.float64(rows[:, columns]))
+      assert part.count == len(rows) and part.second.dtype == np.float64
+      np.testing.assert_allclose(part.first, expected.first, rtol=1e-6)
+      np.testing.assert_allclose(part.second, expected.second, rtol=0,
+                                 atol=1e-6 * np.abs(expected.second).max())
+
+
 def test_a_file_of_moments_is_used_where_key_and_shapes_are_right(tmp_path):
   made = []
-  def make():
+  def make(readers):
     generator = np.random.default_rng(len(made))
-    made.append(tuple(moments_of(generator.normal(size=[9 + part, 4]))
-                      for part in (0, 1)))
+    made.append({reader: tuple(moments_of(generator.normal(size=[9 + part, 4]))
+                               for part in (0, 1)) for reader in readers})
     return made[-1]
   def same(pairs, wanted):
     return all(np.array_equal(one, other)
                for two in zip(pairs, wanted) for one, other in zip(*two))
   def read(key):
-    return moments.cached(str(tmp_path), key, 4, make)
+    return moments.cached(str(tmp_path), {'x': (key, 4)}, make)['x']
   long_key = bytes(100)
-  assert same(read(long_key + b'a'), made[0]) and len(made) == 1
+  assert same(read(long_key + b'a'), made[0]['x']) and len(made) == 1
   path, = tmp_path.glob('*.bin')
-  assert same(read(long_key + b'a'), made[0]) and len(made) == 1
-  assert same(read(long_key + b'b'), made[1]) and len(made) == 2
+  assert same(read(long_key + b'a'), made[0]['x']) and len(made) == 1
+  assert same(read(long_key + b'b'), made[1]['x']) and len(made) == 2
   other, = set(tmp_path.glob('*.bin')) - {path}
   whole = path.read_bytes()
   for changed in (other.read_bytes(),   # Whole, but of another key.
@@ -73,7 +93,13 @@ def test_a_file_of_moments_is_used_where_key_and_shapes_are_right(tmp_path):
                     for at in range(0, len(whole), 7))):
     path.write_bytes(changed)
     count = len(made)
-    assert same(read(long_key + b'a'), made[-1]) and len(made) == count + 1
+    assert same(read(long_key + b'a'), made[-1]['x'])
+    assert len(made) == count + 1
+  # Of several, in their order, those that are missing are made at once.
+  wanted = {name: (long_key + name.encode(), 4) for name in 'cab'}
+  found = moments.cached(str(tmp_path), wanted, make)
+  assert list(made[-1]) == ['c'] and list(found) == list(wanted)
+  assert same(found['b'], made[1]['x']) and same(found['c'], made[-1]['c'])
 
 
 def test_one_program_makes_the_moments_and_the_other_waits(tmp_path):
@@ -83,14 +109,15 @@ def test_one_program_makes_the_moments_and_the_other_waits(tmp_path):
       sys.path.insert(0, %r)
       import numpy as np
       from thinet import algebra, moments
-      def make():
+      def make(readers):
         folder = pathlib.Path(sys.argv[1])
         (folder / sys.argv[2]).touch()
         while not (folder / 'go').exists():
           time.sleep(0.05)
-        return (algebra.Moments(np.eye(3), np.ones(3), 5),) * 2
+        return {'x': (algebra.Moments(np.eye(3), np.ones(3), 5),) * 2}
       print('asking', flush=True)
-      print(moments.cached(sys.argv[1], b'key', 3, make)[1].count)
+      print(moments.cached(sys.argv[1], {'x': (b'key', 3)},
+                           make)['x'][1].count)
       """ % conftest.ROOT
   programs = [subprocess.Popen(   # Unbuffered, so that select sees each line.
       [sys.executable, '-c', code, str(tmp_path), 'made by %d' % number],

@@ -14,7 +14,7 @@ from test_thinet_finetune import one_step, slim
 def test_fine_tuning_preconditions_by_its_networks_inputs(flags, data_dir,
                                                           monkeypatch):
   """Distorted images, and norm1 with the weights that training starts from."""
-  monkeypatch.setattr(thinet_finetune, 'MOMENTS_BATCHES', 2)
+  monkeypatch.setattr(precondition, 'BATCHES', 2)
   monkeypatch.setattr(precondition, 'inverse', lambda matrix: matrix)
   flags(data_dir=data_dir, batch_size=6, seed=3)
   generator = np.random.default_rng(0)

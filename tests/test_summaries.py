@@ -177,19 +177,20 @@ def test_a_compression_shows_filters_and_channels(ask, sweep):
   with tf.Session(graph=tf.Graph()) as session:
     with session.graph.as_default():
       shown = session.run(tf.image.decode_png(picture))
-  assert np.array_equal(shown, summaries.filters(kernel, report['kept']))
-  (table,) = ask('plugin/text/text', run='slim', tag='removed channels')
+  assert np.array_equal(shown, summaries.filters(
+      kernel, report['kept']['conv1']))
+  (table,) = ask('plugin/text/text', run='slim', tag='removed channels/conv1')
   rows = [re.findall('<td[^>]*>(.*?)</td>', row)
           for row in table['text'].split('<tr>')[2:]]
   assert len(rows) == 12
-  for number, (channel, row) in enumerate(zip(report['removal_order'], rows),
-                                          1):
+  for number, (channel, row) in enumerate(zip(
+      report['removal_order']['conv1'], rows), 1):
     assert row[:2] == [str(number), str(channel)]
     assert float(row[2]) == pytest.approx(
-        report['objective'][str(12 - number)], rel=1e-3)
-    assert row[3] == ('' if channel not in report['kept'] else
-                      'yes, times %.3f' % report['scales'][
-                          report['kept'].index(channel)])
+        report['objective']['conv1'][str(12 - number)], rel=1e-3)
+    kept = report['kept']['conv1']
+    assert row[3] == ('' if channel not in kept else 'yes, times %.3f' %
+                      report['readers']['conv1']['scales'][kept.index(channel)])
 
 
 def test_every_kind_of_run_shows_its_command(ask):

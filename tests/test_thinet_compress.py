@@ -54,10 +54,18 @@ def contributions(patches, kernel):
                    kernel.reshape(25, CHANNELS, 64).astype(float))
 
 
+def parent_of(arrays):
+  return thinet_compress.Parent('path', arrays, {}, 'digest',
+                                checkpoint.averages(arrays))
+
+
 def rebuild(mode, arrays, fit, check):
-  return thinet_compress.rebuild(
-      mode, *(moments_of(each.reshape(len(each), -1)) for each in (fit, check)),
-      checkpoint.averages(arrays), KEPT, sample_of(40, 10, 0, 128))
+  """(changed, details, refits) where conv1 alone is pruned."""
+  changed, details, refits = thinet_compress.rebuild_all(
+      mode, parent_of(arrays), {'conv1': tuple(
+          moments_of(each.reshape(len(each), -1)) for each in (fit, check))},
+      {'conv1': KEPT}, sample_of(40, 10, 0, 128))
+  return changed, details['conv1'], refits
 
 
 def sample_of(num_images, locations, seed, batch_size):
@@ -68,8 +76,8 @@ def sampled(arrays, *sample):
   """(fit, check): moments of the averaged network's patches."""
   return moments.fit_and_check(
       thinet_compress.sampled_batches(checkpoint.averages(arrays),
-                                      sample_of(*sample)),
-      arrays['conv1/biases'].size)
+                                      sample_of(*sample), ['conv1']),
+      {'conv1': arrays['conv1/biases'].size})['conv1']
 
 
 def test_scales_are_fitted_to_the_average_and_checked_on_the_rest(drawn):
@@ -80,20 +88,14 @@ def test_scales_are_fitted_to_the_average_and_checked_on_the_rest(drawn):
   scales = np.linalg.lstsq(rows[:, KEPT], rows.sum(1), rcond=None)[0]
   rows = contributions(check, kernel).reshape(-1, CHANNELS)
   for mode, factors in (('none', np.ones(2)), ('scale', scales)):
-    changed, details = rebuild(mode, arrays, fit, check)
+    changed, details, _ = rebuild(mode, arrays, fit, check)
     np.testing.assert_allclose(details['scales'], factors, rtol=1e-6)
     for key, present in (('before', np.ones(2)), ('after', factors)):
       left = rows.sum(1) - rows[:, KEPT] @ present
       np.testing.assert_allclose(details['relative_error_' + key],
                                  (left ** 2).sum() / (rows.sum(1) ** 2).sum(),
                                  rtol=1e-6)
-    if mode == 'none':
-      assert changed == {}
-    else:
-      assert changed.keys() == {'conv2/weights'}
-      np.testing.assert_allclose(
-          changed['conv2/weights'],
-          kernel[:, :, KEPT] * factors[:, np.newaxis], rtol=1e-5)
+    assert changed == {}   # They are slices; see test_prune.
 
 
 def ridge_regression(arrays, fit, check):
@@ -119,7 +121,7 @@ def ridge_regression(arrays, fit, check):
 
 def test_full_is_ridge_regression_by_the_ridge_that_does_best(drawn):
   arrays, fit, check = drawn
-  changed, details = rebuild('full', arrays, fit, check)
+  changed, details, _ = rebuild('full', arrays, fit, check)
   found = ridge_regression(arrays, fit, check)
   best = min(found, key=lambda ridge: found[ridge][2])
   assert best > 1e-8   # Few samples need more than the least ridge.
@@ -143,9 +145,10 @@ def test_network_starts_from_the_averages_and_what_full_gives(drawn,
   monkeypatch.setattr(
       refit, 'refit_network', lambda pair, optimizer:
       pair == 'pair' and ({'refitted': 1}, {'layers': 2}))
-  changed, details = rebuild('network', arrays, fit, check)
-  assert (changed, details['layers']) == ({'refitted': 1}, {'layers': 2})
-  (original, start, num_images, batch_size, seed), = asked
+  changed, details, refits = rebuild('network', arrays, fit, check)
+  assert (changed, refits) == ({'refitted': 1}, {'layers': 2})
+  (original, start, kept, num_images, batch_size, seed), = asked
+  assert kept == {'conv1': KEPT}
   assert (num_images, batch_size, seed) == (40, 4, 0)
   assert original.keys() == start.keys() == cifar10.weight_shapes().keys()
   weights, bias, _ = ridge_regression(arrays, fit, check)[details['ridge']]
@@ -173,7 +176,13 @@ def test_the_parent_is_taken_by_its_averages(drawn, flags, tmp_path):
     assert np.array_equal(parent.arrays[name], drawn[0][name])
 
 
-def test_choices_are_made_from_the_averages(drawn):
+def choose(monkeypatch, criterion, arrays, found, widths, seed=0):
+  with flagsaver.flagsaver(criterion=criterion, seed=seed):
+    return thinet_compress.choose_all(parent_of(arrays), found,
+                                      cifar10.Widths(*widths))
+
+
+def test_choices_are_made_from_the_averages(drawn, monkeypatch):
   """The textbook's order on stored samples, and the filters' L1 norms."""
   arrays, fit, _ = drawn
   rows = contributions(
@@ -182,33 +191,33 @@ def test_choices_are_made_from_the_averages(drawn):
   expected = {'thinet': textbook_order(rows), 'l1': np.argsort(size).tolist()}
   assert expected['l1'] != np.argsort(
       abs(arrays['conv1/weights']).sum((0, 1, 2))).tolist()
+  found = {'conv1': (moments_of(fit.reshape(len(fit), -1)), None)}
   for criterion, wanted in expected.items():
-    order, objective = thinet_compress.choose(
-        criterion, moments_of(fit.reshape(len(fit), -1)),
-        checkpoint.averages(arrays), 0)
-    assert order.tolist() == wanted
+    choice = choose(monkeypatch, criterion, arrays, found, [3])['conv1']
+    assert choice.order.tolist() == wanted
+    assert choice.kept.tolist() == sorted(wanted[1:])
     np.testing.assert_allclose(
-        objective, [(rows[:, wanted[:m]].sum(1) ** 2).sum() /
-                    (rows.sum(1) ** 2).sum() for m in range(5)], atol=1e-9)
+        choice.objective, [(rows[:, wanted[:m]].sum(1) ** 2).sum() /
+                           (rows.sum(1) ** 2).sum() for m in range(5)],
+        atol=1e-9)
 
 
-@pytest.mark.parametrize('scales', [None, [2.0, 0.5]])
-def test_slim_arrays_are_slices_and_what_was_changed(drawn, scales):
-  """Raw weights become slices, too; a rebuilt array is raw and averaged."""
+def test_what_a_reader_loses_itself_does_not_count(drawn, monkeypatch):
+  """local3 and local4 together: local3 by the units that local4 keeps."""
   arrays, _, _ = drawn
-  biases = np.ones(64, np.float32)
-  found = thinet_compress.slim(dict(arrays, global_step=np.int64(9)), KEPT,
-                               {'conv2/biases': biases}, scales)
-  assert found.pop('global_step') == 0 and found.keys() == arrays.keys()
-  for name, value in arrays.items():
-    expected = {
-        'conv1/weights': lambda: value[:, :, :, KEPT],
-        'conv1/biases': lambda: value[KEPT],
-        'conv2/weights': lambda: value if scales is None else
-                         np.stack([2 * value[:, :, 0], value[:, :, 3] / 2], 2),
-        'conv2/biases': lambda: biases}.get(
-            name.replace(checkpoint.AVERAGE, ''), lambda: value)()
-    assert np.array_equal(found[name], expected)
+  generator, found = np.random.default_rng(1), {}
+  for layer, size in (('local3', 384), ('local4', 192)):
+    rows = abs(generator.normal(size=[500, size]))
+    found[layer] = moments_of(rows), None
+  choices = choose(monkeypatch, 'thinet', arrays, found, [4, 64, 100, 20])
+  assert list(choices) == ['local3', 'local4']
+  kernel = arrays['local4/weights' + checkpoint.AVERAGE]
+  kept = choices['local4'].kept
+  assert len(kept) == 20 and len(choices['local3'].kept) == 100
+  for units, same in ((kept, True), (np.arange(192), False)):
+    order = algebra.removal_order(algebra.contribution_gram(
+        found['local3'][0], kernel[:, units]))
+    assert np.array_equal(choices['local3'].order, order) == same
 
 
 def test_moments_are_those_of_the_averaged_networks_patches(flags, data_dir,
@@ -283,9 +292,10 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
   report, (_, arrays, settings) = compress(flags, data_dir, trained, tmp_path,
                                            5, reconstruction=mode)
   _, parent, _ = conftest.newest(trained)
-  kept = report['kept']
-  assert kept == sorted(report['removal_order'][7:]) and len(set(kept)) == 5
-  assert sorted(report['removal_order']) == list(range(12))
+  kept, order = report['kept']['conv1'], report['removal_order']['conv1']
+  assert kept == sorted(order[7:]) and len(set(kept)) == 5
+  assert sorted(order) == list(range(12))
+  reader = report['readers']['conv1']
   for suffix in ('', checkpoint.AVERAGE):
     for name in cifar10.weight_shapes():
       expected = parent[name + suffix]
@@ -293,27 +303,28 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
         expected = expected[..., kept]
       if name == 'conv2/weights':
         expected = expected[:, :, kept] * np.float32(
-            report['scales'])[:, None]
+            reader['scales'])[:, None]
       assert np.array_equal(arrays[name + suffix], expected)
   assert arrays['global_step'] == 0
   assert (settings['criterion'], settings['reconstruction']) == ('thinet', mode)
-  assert set(report['scales']) == {1.0} or mode == 'scale'
-  assert (report['conv1_channels'], report['parent_channels'],
-          report['samples']) == (5, 12, 5000)
+  assert set(reader['scales']) == {1.0} or mode == 'scale'
+  assert (report['conv1_channels'], report['parent_widths'],
+          report['samples']) == (5, cifar10.Widths(12)._asdict(),
+                                 {'conv1': 5000})
   assert os.path.samefile(tmp_path / (report['parent_checkpoint'] + '.index'),
                           os.path.join(trained, 'model.ckpt-30.index'))
   assert (report['multiply_adds'], report['parameters']) == cifar10.cost(
       cifar10.Widths(5))
   if os.path.exists(os.path.join(conftest.ROOT, '.git')):
     assert len(report['git_commit'].split('-dirty')[0]) == 40
-  objective = report['objective']
+  objective = report['objective']['conv1']
   assert len(objective) == 13 and objective['12'] == 0
   assert abs(objective['0'] - 1) < 1e-9
-  assert 0 < report['relative_error_after'] < 1.5
+  assert 0 < reader['relative_error_after'] < 1.5
   if mode == 'scale':
-    assert report['relative_error_after'] < report['relative_error_before']
+    assert reader['relative_error_after'] < reader['relative_error_before']
   else:
-    assert report['relative_error_after'] == report['relative_error_before']
+    assert reader['relative_error_after'] == reader['relative_error_before']
 
 
 def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
@@ -322,9 +333,11 @@ def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        reconstruction='scale')
   y = stored_rows.sum(1)
-  left = y - stored_rows[:, report['kept']] @ np.array(report['scales'])
+  reader = report['readers']['conv1']
+  left = y - stored_rows[:, report['kept']['conv1']] @ np.array(
+      reader['scales'])
   assert abs((left ** 2).sum() / (y ** 2).sum() -
-             report['relative_error_after']) < 0.03
+             reader['relative_error_after']) < 0.03
 
 
 def conv2_outputs(arrays):
@@ -347,7 +360,8 @@ def test_full_reconstruction_is_written_and_better(tmp_path, flags, data_dir,
     full, rebuilt = map(conv2_outputs, (parent, arrays))
     bias = parent['conv2/biases' + checkpoint.AVERAGE]
     errors[mode] = ((full - rebuilt) ** 2).sum() / ((full - bias) ** 2).sum()
-    assert abs(errors[mode] - report['relative_error_after']) < 0.05
+    assert abs(errors[mode] - report['readers']['conv1'][
+        'relative_error_after']) < 0.05
   assert errors['full'] < 0.5 * errors['scale'] < 0.5 * errors['none']
 
 
@@ -358,39 +372,41 @@ def test_every_criterion_orders_all_channels(tmp_path, flags, data_dir, trained,
   report, (_, arrays, settings) = compress(
       flags, data_dir, trained, tmp_path, 5, criterion=criterion)
   assert settings['criterion'] == criterion
-  assert sorted(report['removal_order']) == list(range(12))
-  assert report['kept'] == sorted(report['removal_order'][7:])
+  order, kept = report['removal_order']['conv1'], report['kept']['conv1']
+  assert sorted(order) == list(range(12)) and kept == sorted(order[7:])
   parent = conftest.newest(trained)[1]
   if criterion == 'l1':
     size = np.abs(parent['conv1/weights' + checkpoint.AVERAGE]).sum((0, 1, 2))
-    assert report['removal_order'] == sorted(range(12), key=size.__getitem__)
+    assert order == sorted(range(12), key=size.__getitem__)
   assert np.array_equal(arrays['conv1/weights'],
-                        parent['conv1/weights'][..., report['kept']])
+                        parent['conv1/weights'][..., kept])
 
 
+@pytest.mark.parametrize('widths, refits', [
+    ({'conv1_channels': 3}, ['conv2', 'local3', 'local4', 'softmax_linear']),
+    ({'conv2_channels': 20, 'local4_units': 40},
+     ['local3', 'local4', 'softmax_linear']),
+    ({'local3_units': 50}, ['local4', 'softmax_linear'])])
 def test_network_reconstruction_nears_the_original_layer_by_layer(
-    tmp_path, flags, data_dir, trained):
-  """Every refit lowers its error on what was held back; local3 and the logits
-  of the undistorted images are nearer to the original's than after full."""
-  names = ['local3', 'softmax_linear']
+    tmp_path, flags, data_dir, trained, widths, refits):
+  """Every refit lowers its error on what was held back; the logits of the
+  undistorted images are nearer to the original's than after full."""
   errors = {}
+  flags(data_dir=data_dir, batch_size=128)
+  original, = conftest.outputs(conftest.newest(trained)[1], ['softmax_linear'])
   for mode in ('full', 'network'):
     report, (_, arrays, settings) = compress(
-        flags, data_dir, trained, tmp_path / mode, 3, reconstruction=mode,
-        criterion='least_squares')
-    original = conftest.outputs(conftest.newest(trained)[1], names)
-    errors[mode] = [np.square(found - wanted).sum() / np.square(wanted).sum()
-                    for found, wanted in zip(conftest.outputs(arrays, names),
-                                             original)]
-  assert list(report['layers']) == [
-      'conv2', 'convolutions_for_local3', 'local3', 'local4', 'softmax_linear']
+        flags, data_dir, trained, tmp_path / mode, None, reconstruction=mode,
+        criterion='least_squares', **widths)
+    found, = conftest.outputs(arrays, ['softmax_linear'])
+    errors[mode] = np.square(found - original).sum()
+  assert list(report['refits']) == refits + ['all']
   assert all(layer['after'] <= layer['before']
-             for layer in report['layers'].values())
-  assert report['layers']['local3']['after'] < report['layers']['local3'][
+             for layer in report['refits'].values())
+  assert report['refits'][refits[-1]]['after'] < report['refits'][refits[-1]][
       'before']
-  assert all(network < full for network, full in zip(errors['network'],
-                                                     errors['full']))
-  assert arrays['conv1/weights'].shape == (5, 5, 3, 3)
+  assert errors['network'] < errors['full']
+  assert cifar10.widths_of(arrays) == cifar10.Widths(12)._replace(**widths)
   assert settings['reconstruction'] == 'network'
 
 
@@ -419,12 +435,12 @@ def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained,
   """From nine tenths of them, an order as good as the textbook's from all."""
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        locations_per_image=0)
-  assert report['samples'] == 500 * 144
+  assert report['samples'] == {'conv1': 500 * 144}
   assert report['locations_per_image'] == 144
   ours, textbooks = (
       [(stored_rows[:, order[:count]].sum(1) ** 2).sum()
        for count in range(1, 13)]
-      for order in (report['removal_order'], stored_order))
+      for order in (report['removal_order']['conv1'], stored_order))
   np.testing.assert_allclose(ours, textbooks, rtol=0.02)
 
 
@@ -449,11 +465,12 @@ def test_dead_and_duplicated_channels(tmp_path, flags, data_dir, trained,
   checkpoint.save(str(tmp_path / 'parent'), arrays, {})
   report, (_, slim, _) = compress(flags, data_dir, str(tmp_path / 'parent'),
                                   tmp_path / 'slim', 11, reconstruction='scale')
-  assert report['dead'] == [3] and 3 not in report['kept']
+  assert report['dead'] == {'conv1': [3]} and 3 not in report['kept']['conv1']
   assert 'conv1 channels 3 are dead' in capsys.readouterr().err
   # Losing a dead channel loses nothing.
-  np.testing.assert_allclose(report['scales'], 1, atol=1e-5)
-  assert report['relative_error_after'] < 1e-9
+  reader = report['readers']['conv1']
+  np.testing.assert_allclose(reader['scales'], 1, atol=1e-5)
+  assert reader['relative_error_after'] < 1e-9
 
 
 def test_the_same_command_again_is_finished_another_is_refused(
@@ -512,7 +529,8 @@ def test_paths_are_names_and_no_patterns(tmp_path, flags, data_dir, trained):
     shutil.copytree(trained, folder)
   data = shutil.copytree(data_dir, tmp_path / 'd[?]*')
   flags(data_dir=str(data), train_dir=str(parent), max_steps=31, batch_size=50)
-  assert cifar10_train.train(cifar10.PUBLISHED, 12) == 0   # Goes on from 30.
+  # Goes on from 30.
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   for folder in ('p1', 'p1x'):
     assert sorted(os.listdir(tmp_path / folder)) == sorted(os.listdir(trained))
   compress(flags, str(data), str(parent), slim, 5)
@@ -528,7 +546,7 @@ def test_moved_folder_and_evaluation_as_processes(tmp_path, data_dir, trained):
       'thinet_compress.py', '--data_dir=' + data_dir,
       '--checkpoint_dir=' + trained, '--output_dir=%s' % (tmp_path / 'a'),
       '--conv1_channels=5', '--num_images=300')
-  assert code == 0 and 'kept 5 of 12 channels' in output
+  assert code == 0 and 'conv1 keeps 5 of 12' in output
   os.rename(tmp_path / 'a', tmp_path / 'b')
   code, output, _ = conftest.run(
       'cifar10_eval.py', '--data_dir=' + data_dir,
@@ -545,17 +563,21 @@ def test_the_key_holds_all_that_the_moments_depend_on(drawn, flags,
   """Any other images, positions, weights or random streams: another key."""
   keys = []
   monkeypatch.setattr(moments, 'cached',
-                      lambda folder, key, size, make: keys.append(key))
+                      lambda folder, wanted, make: keys.extend(
+                          key for key, _ in wanted.values()))
   weights, sample = checkpoint.averages(drawn[0]), sample_of(40, 10, 0, 128)
+  def ask(weights, sample, layers=('local3',)):
+    thinet_compress.sampled_moments(weights, sample, layers)
   for other in [sample] + [sample._replace(**{name: 7})
                            for name in sample._fields]:
-    thinet_compress.sampled_moments(weights, other)
-  for name in ('conv1/weights', 'conv1/biases'):
-    thinet_compress.sampled_moments(dict(weights, **{name: weights[name] + 1}),
-                                    sample)
+    ask(weights, other)
+  for layer in ('conv1', 'conv2', 'local3'):   # All that local3 is made of.
+    for kind in ('/weights', '/biases'):
+      ask(dict(weights, **{layer + kind: weights[layer + kind] + 1}), sample)
+  ask(weights, sample, ['conv1', 'conv2', 'local4'])
   monkeypatch.setattr(thinet_compress.cifar10_input, 'RANDOM_STREAMS', 99)
-  thinet_compress.sampled_moments(weights, sample)
-  assert len(set(keys)) == len(keys) == 1 + 5 + 2 + 1
+  ask(weights, sample)
+  assert len(set(keys)) == len(keys) == 1 + 5 + 6 + 3 + 1
 
 
 @pytest.mark.parametrize('damage', ['none', 'cut', 'flip', 'empty', 'pickle'])

@@ -22,8 +22,8 @@ LAYER_RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DEPENDENT = 1e-7   # Share of a contribution that the others leave unexplained.
 
 
-# second: float64 [channels * taps, channels * taps], sum of p p^T; first: float64
-# [channels * taps], sum of p; count: number of samples.
+# second: float64 [channels * taps, channels * taps], sum of p p^T; first:
+# float64 [channels * taps], sum of p; count: number of samples.
 Moments = collections.namedtuple('Moments', ['second', 'first', 'count'])
 
 
@@ -174,7 +174,7 @@ def least_squares_order(moments, kernel):
   """Backward elimination by the error of the full least squares.
 
   The next channel to remove is the one whose removal raises the error least
-  when the reader's weights for the others, bias included, are refitted to y. With
+  when the reader's weights for the others, bias included, are fitted to y. With
   V = A^-1 and W = V B, removing the rows c costs tr(W_c^T V_cc^-1 W_c), and a
   Schur complement downdates V and W.
 
@@ -206,8 +206,9 @@ def least_squares_order(moments, kernel):
     best = int(np.argmin(cost))
     # The others' best weights and inverse follow from the block that goes: no
     # system of their size is solved again.
-    keep = np.delete(np.arange(len(flat)), np.s_[best * taps:(best + 1) * taps])
-    across = inverse[keep, best * taps:(best + 1) * taps]
+    gone = slice(best * taps, (best + 1) * taps)
+    keep = np.delete(np.arange(len(flat)), gone)
+    across = inverse[keep, gone]
     flat = flat[keep] - across @ solved[best]
     inverse = inverse[np.ix_(keep, keep)] - across @ np.linalg.solve(
         within[best], across.T)

@@ -1,7 +1,7 @@
-"""Second moments of a layer's inputs, in one pass, kept in a file.
+"""Second moments of what layers read, in one pass, kept in files.
 
-Rows of inputs are summed up in float64 as they come, so memory does not grow
-with their number.
+Rows of inputs are summed up as they come, so memory does not grow with their
+number: products of some thousand rows in float32, their sums in float64.
 """
 import contextlib
 import hashlib
@@ -15,6 +15,7 @@ import numpy as np
 
 KERNEL = 5          # Side of a convolution's kernel.
 CHECK_SHARE = 10    # A tenth of each batch measures the error; the rest fits.
+BLOCK = 4096        # Rows of a product.
 
 
 def random_positions(bits, locations):
@@ -60,22 +61,32 @@ def patches(inputs, positions):
 
 
 class Sums:
-  """Moments of all rows added, summed up in float64."""
+  """Moments of all rows added."""
 
   def __init__(self):
     self._second = self._first = self._count = 0
+    self._waiting, self._number = [], 0
 
   def add(self, rows):
-    """Adds rows: float [n, size]."""
-    rows = rows.astype(np.float64)
-    self._second += rows.T @ rows
-    self._first += rows.sum(0)
-    self._count += len(rows)
+    """Adds rows: float32 [n, size]."""
+    self._waiting.append(rows)
+    self._number += len(rows)
+    if self._number >= BLOCK:
+      self._flush()
+
+  def _flush(self):
+    if self._waiting:
+      rows = np.concatenate(self._waiting)
+      self._second += rows.T @ rows   # By symmetry, half of it is computed.
+      self._first += rows.sum(0, dtype=np.float64)
+      self._count += len(rows)
+      self._waiting, self._number = [], 0
 
   def moments(self, order=slice(None)):
-    """The Moments, with the columns in this order."""
-    return Moments(self._second[order][:, order], self._first[order],
-                   self._count)
+    """The Moments, with the columns in this order, in float64."""
+    self._flush()
+    return Moments(np.float64(self._second)[order][:, order],
+                   self._first[order], self._count)
 
 
 def second_moments(batches):
@@ -87,58 +98,75 @@ def second_moments(batches):
 
 
 def fit_and_check(batches, channels):
-  """Moments of nine tenths of each batch of patches, and of the rest.
+  """Moments of nine tenths of each batch of samples, and of the rest.
 
   Args:
-    batches: iterable of float32 [n, taps * channels], tap by tap.
-    channels: number of channels in a patch.
+    batches: iterable of dicts, reader -> float32 [n, taps * channels], tap by
+      tap.
+    channels: reader -> number of channels that it reads.
 
   Returns:
-    (fit, check): Moments, channel by channel.
+    Reader -> (fit, check), Moments, channel by channel.
   """
-  fit, check = Sums(), Sums()
-  for rows in batches:
-    held_back = len(rows) // CHECK_SHARE
-    fit.add(rows[held_back:])
-    check.add(rows[:held_back])
-  size = KERNEL ** 2 * channels
-  by_channel = np.arange(size).reshape(-1, channels).T.ravel()
-  return fit.moments(by_channel), check.moments(by_channel)
+  sums = {reader: (Sums(), Sums()) for reader in channels}
+  for batch in batches:
+    for reader, rows in batch.items():
+      fit, check = sums[reader]
+      held_back = len(rows) // CHECK_SHARE
+      fit.add(rows[held_back:])
+      check.add(rows[:held_back])
+  result = {}
+  for reader, parts in sums.items():
+    size = len(parts[0].moments().first)
+    by_channel = np.arange(size).reshape(-1, channels[reader]).T.ravel()
+    result[reader] = tuple(part.moments(by_channel) for part in parts)
+  return result
 
 
-def cached(folder, key, size, make):
-  """Keeps moments in a file, so that all widths and criteria share them.
+def cached(folder, wanted, make):
+  """Keeps moments in files, so that all widths and criteria share them.
 
-  The file is the SHA-256 of key and numbers, then the numbers, float64. What is
+  A file is the SHA-256 of key and numbers, then the numbers, float64. What is
   not exactly what was written for this key is made again. Of several programs
   that want the same moments one makes them, and the others wait.
 
   Args:
-    folder: folder of the file; one that cannot be written to gets none.
-    key: bytes that change with everything the moments depend on.
-    size: length of a row.
-    make: function without arguments that returns (fit, check), two Moments;
-      called if the file is absent or damaged.
+    folder: folder of the files; one that cannot be written to gets none.
+    wanted: reader -> (key, size): bytes that change with everything that its
+      moments depend on, and the length of a row.
+    make: function of a list of readers that returns reader -> (fit, check), two
+      Moments; called with those whose file is absent or damaged.
 
   Returns:
-    (fit, check).
+    Reader -> (fit, check).
   """
-  name = 'moments-%s.bin' % hashlib.sha256(key).hexdigest()[:16]
-  path = os.path.join(folder, name)
-  found = _read(path, key, size)
-  if found:
-    return found
-  with files.alone(os.path.join(folder, 'moments.lock')):
-    found = _read(path, key, size)   # Another program's, by now.
-    if found:
-      return found
-    found = make()
-    numbers = np.concatenate([np.ravel(field) for part in found
-                              for field in part]).astype('<f8').tobytes()
-    with contextlib.suppress(OSError):   # A full disk: no cache.
-      files.remove_parts(path)
-      files.write(path, _digest(key, numbers) + numbers)
-  return found
+  def path(reader):
+    return os.path.join(folder, 'moments-%s.bin' % hashlib.sha256(
+        wanted[reader][0]).hexdigest()[:16])
+
+  found = {}
+
+  def look():
+    """Reads what is there; returns the readers whose moments are missing."""
+    for reader in wanted.keys() - found.keys():
+      there = _read(path(reader), *wanted[reader])
+      if there:
+        found[reader] = there
+    return [reader for reader in wanted if reader not in found]
+
+  if look():
+    with files.alone(os.path.join(folder, 'moments.lock')):
+      missing = look()   # Another program's may be there by now.
+      made = make(missing) if missing else {}
+      for reader, parts in made.items():
+        numbers = np.concatenate([np.ravel(field) for part in parts
+                                  for field in part]).astype('<f8').tobytes()
+        with contextlib.suppress(OSError):   # A full disk: no cache.
+          files.remove_parts(path(reader))
+          files.write(path(reader),
+                      _digest(wanted[reader][0], numbers) + numbers)
+      found.update(made)
+  return {reader: found[reader] for reader in wanted}
 
 
 def _digest(key, numbers):

@@ -6,29 +6,53 @@ directions a kernel learns slowly. So its gradient is multiplied by the damped
 inverse of the patches' second moments: the inputs' half of Grosse and Martens
 (ICML 2016), computed once from the weights that a training starts with.
 """
+from thinet import moments
 from thinet import tensorflow as tf
 
 import numpy as np
 
 LARGEST_FACTOR = 64.0
+BATCHES = 8     # Of images that the moments are taken from.
+STRIDE = 2      # Between positions: a quarter of them are read.
 
 
-def inverse(moments):
-  """(M / l + I / LARGEST_FACTOR)^-1, M the moments, l their largest eigenvalue.
+def inverse(matrix):
+  """(M / l + I / LARGEST_FACTOR)^-1, l the largest eigenvalue of M.
 
   A gradient along the eigenvector of l stays nearly as it is, and none gets
   more than LARGEST_FACTOR times as long.
 
   Args:
-    moments: float64 [n, n], the mean of p p^T over patches p.
+    matrix: float64 [n, n], M: the mean of p p^T over patches p.
 
   Returns:
     float32 [n, n].
   """
-  values, vectors = np.linalg.eigh(moments)
+  values, vectors = np.linalg.eigh(matrix)
   factors = 1 / (np.maximum(values, 0) / (values[-1] or 1.0) +
                  1 / LARGEST_FACTOR)
   return np.float32((vectors * factors) @ vectors.T)
+
+
+def matrices(inputs, run):
+  """Computes the matrices to multiply convolutions' gradients by.
+
+  Args:
+    inputs: name of a kernel -> float32 [n, side, side, channels], what it
+      reads.
+    run: function of (tensor, number) that returns the tensor's value on batch
+      0, 1, ... of the images.
+
+  Returns:
+    Name -> float32 [25 * channels, 25 * channels].
+  """
+  result = {}
+  for name, x in inputs.items():
+    rows = moments.patches(x, moments.grid_positions(x.shape[1].value, STRIDE))
+    found = moments.second_moments(run(rows, number)
+                                   for number in range(BATCHES))
+    result[name] = inverse(found.second / found.count)
+  return result
 
 
 def preconditioned(gradient, matrix):

@@ -1,29 +1,29 @@
-"""Refits all layers of a slim network to the network it came from.
+"""Refits a slim network to the network it came from, without a label.
 
-It uses neither labels nor a loss: least squares on training images fits each
-layer's output, given the slim network's input to it, to the original's.
-The steps:
+Training images go through both networks, and the slim one is fitted to what the
+original gives. The steps:
 
-1. conv2 through its ReLU (algebra.refit), on sampled positions;
-2. conv1 and conv2 together, as local3 sees them: the error is measured after
-   local3's ReLU, and minimised by preconditioned stochastic gradient descent;
-3. local3 and local4 through their ReLUs, then softmax_linear (algebra.refit).
+1. each layer behind a pruned one, front to back: least squares fits its
+   pre-activations to the original's, through the ReLU that follows, given what
+   the slim network feeds to it (algebra.refit; of conv2, on sampled positions);
+2. all layers together: gradient descent on the squared error of the logits,
+   with the preconditioners of fine-tuning (thinet/precondition.py).
 """
 from thinet import algebra
 from thinet import checkpoint
 from thinet import moments
+from thinet import precondition
 from thinet import progress
+from thinet import prune
 from thinet import tensorflow as tf
 
 import numpy as np
 
 LOCATIONS = 10            # Positions of conv2 in each image, for step 1.
-CONV2_IMAGES = 10000      # Images for step 1.
-CONVOLUTIONS = ['conv1', 'conv2']
-PASSES = 3                # Over the images to fit, in step 2, at each rate.
-RATES = 0.006, 0.002
-PRECONDITIONER_IMAGES = 1250
-DAMPING = 3e-2            # Share of the mean diagonal to add.
+CONV2_IMAGES = 10000      # Images for step 1 of conv2.
+PASSES = 6                # Over the images to fit, in step 2.
+RATES = 0.004, 0.001      # The second if the first does not lower the error.
+CONVOLUTION_RATE = 1.5    # Rate of conv1 and conv2 over the others'.
 
 
 class Pair:
@@ -37,6 +37,8 @@ class Pair:
     images: float32 [batch_size, side, side, 3], what both see.
     original_variables: name -> variable.
     slim_variables: name -> variable.
+    kept: layer -> indices of the original's outputs that the slim one has; all,
+      where absent.
     step: int64 placeholder; both see batch number step % batches, distorted
       anew in each round.
     batches: number of batches.
@@ -46,8 +48,10 @@ class Pair:
   """
 
   def __init__(self, original, slim, images, original_variables,
-               slim_variables, step, batches, session, weights, random_bits):
+               slim_variables, kept, step, batches, session, weights,
+               random_bits):
     self.original, self.slim, self.images = original, slim, images
+    self.kept = kept
     self.original_variables = original_variables
     self.slim_variables = slim_variables
     self.step, self.session, self.random_bits = step, session, random_bits
@@ -65,6 +69,19 @@ class Pair:
     self.weights = {**self.weights, **new}
     checkpoint.assign(self.session, {self.slim_variables[name]: value
                                      for name, value in new.items()})
+
+  def target(self, layer, outputs=None):
+    """What the slim layer should give: the kept outputs of the original's.
+
+    Args:
+      layer: name of the layer.
+      outputs: tensor [..., units of the original]; by default its endpoint.
+    """
+    if outputs is None:
+      outputs = self.original[layer]
+    if layer not in self.kept:
+      return outputs
+    return tf.gather(outputs, self.kept[layer], axis=-1)
 
   def step_to_fit(self, number):
     """The step of batch number 0, 1, ... when the batches to fit repeat."""
@@ -98,13 +115,6 @@ class Pair:
         [self.batch_size, side * side], use, self.step), LOCATIONS)
 
 
-def _moments_with_ones(batches):
-  """Moments of the rows of float32 [n, size] arrays, a one appended to each."""
-  return moments.second_moments(
-      np.concatenate([rows, np.ones_like(rows[:, :1])], 1)
-      for rows in batches)
-
-
 def _refit(pair, layer, fetches, steps, rectified, solves=6):
   """Refits a layer of the slim network, and gives it the new weights.
 
@@ -117,156 +127,106 @@ def _refit(pair, layer, fetches, steps, rectified, solves=6):
     rectified, solves: as for algebra.refit.
 
   Returns:
-    (details, inputs): what compress.json should say, and the Moments of the
-    inputs, a one appended.
+    A dict for compress.json.
   """
   fit, check = (pair.rows(fetches, part, 'Outputs of ' + layer)
                 for part in steps)
-  inputs = _moments_with_ones(np.array_split(fit[0], -(-len(fit[0]) // 4096)))
+  inputs = moments.second_moments(
+      np.concatenate([rows, np.ones_like(rows[:, :1])], 1)
+      for rows in np.array_split(fit[0], -(-len(fit[0]) // moments.BLOCK)))
   kernel = pair.weights[layer + '/weights']
   weights, biases, details = algebra.refit(
       fit, check, inputs.second, kernel.reshape(-1, kernel.shape[-1]),
       pair.weights[layer + '/biases'], rectified, solves)
   pair.change({layer + '/weights': weights, layer + '/biases': biases})
-  return details, inputs
+  return details
 
 
-def _conv2_through_relu(pair):
-  """Step 1: refits conv2 on sampled positions.
-
-  Args:
-    pair: Pair; its slim network gets the new weights.
-
-  Returns:
-    (details, inputs): as from _refit.
-  """
+def _conv2(pair):
+  """Step 1 for conv2, on sampled positions; returns as _refit."""
   # Both networks read the same positions.
   positions = pair.random_positions(pair.slim['norm1'], 'conv2 positions')
-  inputs = moments.patches(pair.slim['norm1'], positions)
-  kernel = pair.original_variables['conv2/weights']
+  kernel, biases = (pair.target('conv2', pair.original_variables[name])
+                    for name in ('conv2/weights', 'conv2/biases'))
   targets = tf.nn.bias_add(
       tf.matmul(moments.patches(pair.original['norm1'], positions),
-                tf.reshape(kernel, [-1, kernel.shape[-1].value])),
-      pair.original_variables['conv2/biases'])
+                tf.reshape(kernel, [-1, kernel.shape[-1].value])), biases)
   steps = (pair.first(pair.fit, CONV2_IMAGES),
            pair.first(pair.check, CONV2_IMAGES // 10))
-  return _refit(pair, 'conv2', [inputs, targets], steps, True, solves=12)
+  return _refit(pair, 'conv2', [
+      moments.patches(pair.slim['norm1'], positions), targets], steps, True,
+                solves=12)
 
 
-def _damped_inverse(matrix):
-  mean = np.trace(matrix) / len(matrix) or 1.0
-  return np.linalg.inv(matrix + DAMPING * mean * np.eye(len(matrix)))
+def _dense(pair, layer):
+  """Step 1 for a dense layer; returns as _refit."""
+  inputs = {'local3': 'pool2', 'local4': 'local3', 'softmax_linear': 'local4'}
+  size = len(pair.weights[layer + '/weights'])
+  fetches = [tf.reshape(pair.slim[inputs[layer]], [-1, size]),
+             pair.target(layer)]
+  return _refit(pair, layer, fetches, (pair.fit, pair.check),
+                layer != 'softmax_linear')
 
 
-def _preconditioner(pair, conv2_inputs):
-  """Computes the matrices that precondition conv1's and conv2's gradients.
+def _all_layers(pair, optimizer):
+  """Step 2: fits all layers together to the original's logits.
 
-  One multiplies a layer's gradient [inputs + 1, units] from the left, one from
-  the right: the damped inverses of the second moments of its inputs, and of
-  local3's gradients by its outputs (as in Grosse and Martens, ICML 2016, with
-  random projections of local3 in place of the loss).
-
-  Args:
-    pair: Pair.
-    conv2_inputs: Moments, from _conv2_through_relu.
-
-  Returns:
-    (left, right) for conv1 and for conv2: float64 arrays.
-  """
-  few = pair.first(pair.fit, PRECONDITIONER_IMAGES)
-  # Random signs project as well as normals: their second moments are the
-  # identity.
-  output = pair.slim['local3']
-  signs = 1 - 2 * tf.bitwise.bitwise_and(
-      pair.random_bits(tf.shape(output), 'probes', pair.step), 1)
-  # After the ReLUs, which pass no gradient where their output is 0. Of conv1
-  # only the pooled maxima matter.
-  layers = [pair.slim['pool1'], pair.slim['conv2']]
-  felt = []
-  for x, gradient in zip(layers, tf.gradients(
-      tf.reduce_sum(tf.cast(signs, tf.float32) * output), layers)):
-    flat = tf.reshape(tf.where(x > 0, gradient, tf.zeros_like(gradient)),
-                      [-1, x.shape[-1].value])
-    felt.append(tf.matmul(flat, flat, transpose_a=True))
-  right = [sum(parts) / (len(few) * pair.batch_size)
-           for parts in zip(*(pair.run(felt, step) for step in few))]
-
-  patches = moments.patches(
-      pair.images, pair.random_positions(pair.images, 'conv1 positions'))
-  conv1_inputs = _moments_with_ones(pair.run(patches, step) for step in few)
-  return [(_damped_inverse(inputs.second / inputs.count),
-           _damped_inverse(outputs))
-          for inputs, outputs in zip([conv1_inputs, conv2_inputs], right)]
-
-
-def _convolutions_for_local3(pair, conv2_inputs, optimizer):
-  """Step 2: fits conv1 and conv2 together to the original's local3.
-
-  Tries each of RATES, and keeps the weights with the least error on the batches
-  held back; the present ones, if no rate improves on them.
+  Keeps the present weights, if no rate lowers the error on the batches held
+  back.
 
   Args:
     pair: Pair; its slim network gets the new weights.
-    conv2_inputs: Moments, from _conv2_through_relu.
     optimizer: as for refit_network.
 
   Returns:
     A dict for compress.json: the relative error before and after, and the rate.
   """
-  left_over = pair.original['local3'] - pair.slim['local3']
-  squares = [tf.reduce_sum(tf.square(left_over)),
-             tf.reduce_sum(tf.square(pair.original['local3']))]
-  half_mean = squares[0] / (2 * pair.batch_size)
+  target, logits = (network['softmax_linear'] for network in (pair.original,
+                                                              pair.slim))
+  squares = [tf.reduce_sum(tf.square(logits - target)),
+             tf.reduce_sum(tf.square(target))]
+  half_mean = squares[0] / (2 * pair.batch_size * logits.shape[1].value)
 
-  # Each layer's weights and biases form one matrix; the preconditioner
-  # multiplies its gradient from both sides.
   number, rate = tf.placeholder(tf.int32, []), tf.placeholder(tf.float32, [])
   last = PASSES * len(pair.fit)
-  directions, changing = [], {}
-  for layer, (left, right) in zip(CONVOLUTIONS,
-                                  _preconditioner(pair, conv2_inputs)):
-    names = [layer + '/weights', layer + '/biases']
-    weights, biases = [pair.slim_variables[name] for name in names]
-    gradients = tf.gradients(half_mean, [weights, biases])
-    flat = tf.concat([tf.reshape(gradients[0], [-1, biases.shape[0].value]),
-                      gradients[1][tf.newaxis]], 0)
-    flat = np.float32(left) @ flat @ np.float32(right)
-    directions += [(tf.reshape(flat[:-1], weights.shape), weights),
-                   (flat[-1], biases)]
-    changing.update(zip(names, (weights, biases)))
+  matrices = precondition.matrices(
+      {'conv1/weights': pair.images, 'conv2/weights': pair.slim['norm1']},
+      lambda rows, number: pair.run(rows, pair.step_to_fit(number)))
+  steps = []
+  variables = list(pair.slim_variables.items())
+  for (name, var), gradient in zip(variables, tf.gradients(
+      half_mean, [var for _, var in variables])):
+    if name.startswith('conv'):
+      gradient *= CONVOLUTION_RATE   # The update is linear in it.
+    if name in matrices:
+      gradient = precondition.preconditioned(gradient, matrices[name])
+    steps.append((gradient, var))
   rule = optimizer(number, rate, len(pair.fit), last)
-  descend = rule.apply_gradients(directions)
+  descend = rule.apply_gradients(steps)
   at_rest = tf.variables_initializer(rule.variables())
 
   def error():
-    return sum(np.float64(pair.run(squares, step)) for step in pair.check)
+    left, whole = sum(np.float64(pair.run(squares, step))
+                      for step in pair.check)
+    return float(left / (whole or 1.0))
 
-  # Every rate starts from the same weights, with no momentum.
-  start, before = {name: pair.weights[name] for name in changing}, error()
-  best = before, start, None
+  start = dict(pair.weights)
+  before = error()
   for highest in RATES:
     pair.change(start)
-    pair.session.run(at_rest)
-    for i in progress.shown(range(last), 'conv1 and conv2, rate %g' % highest):
+    pair.session.run(at_rest)   # No momentum.
+    for i in progress.shown(range(last), 'All layers, rate %g' % highest):
       pair.run(descend, pair.step_to_fit(i), {number: i, rate: highest})
-    best = min(best, (error(), pair.session.run(changing), highest),
-               key=lambda found: found[0][0])
-  after, weights, highest = best
-  pair.change(weights)
-  return {'before': float(before[0] / (before[1] or 1.0)),
-          'after': float(after[0] / (after[1] or 1.0)), 'rate': highest}
-
-
-def _dense(pair, layer, inputs, rectified):
-  """Step 3, for one layer. Returns what compress.json should say."""
-  size = len(pair.weights[layer + '/weights'])
-  fetches = [tf.reshape(pair.slim[inputs], [-1, size]), pair.original[layer]]
-  details, _ = _refit(pair, layer, fetches, (pair.fit, pair.check), rectified)
-  return details
+    after = error()
+    if after < before:   # Not if it is not a number.
+      pair.change(pair.session.run(pair.slim_variables))
+      return {'before': before, 'after': after, 'rate': highest}
+  pair.change(start)
+  return {'before': before, 'after': before, 'rate': None}
 
 
 def refit_network(pair, optimizer):
-  """Refits conv2, local3, local4 and softmax_linear of a slim network.
+  """Refits the slim network; see above.
 
   Args:
     pair: Pair; its slim network gets the new weights.
@@ -279,11 +239,13 @@ def refit_network(pair, optimizer):
     refit -> its relative error before and after, and the ridge or rate that
     this error chose.
   """
-  layers = {}
-  layers['conv2'], conv2_inputs = _conv2_through_relu(pair)
-  layers['convolutions_for_local3'] = _convolutions_for_local3(
-      pair, conv2_inputs, optimizer)
-  layers['local3'] = _dense(pair, 'local3', 'pool2', True)
-  layers['local4'] = _dense(pair, 'local4', 'local3', True)
-  layers['softmax_linear'] = _dense(pair, 'softmax_linear', 'local4', False)
+  layers, changed = {}, False
+  for layer in prune.CHAIN:
+    if changed:
+      layers[layer] = (_conv2(pair) if layer == 'conv2' else
+                       _dense(pair, layer))
+    kept = pair.kept.get(layer)
+    changed = changed or (kept is not None and
+                          len(kept) < pair.original[layer].shape[-1].value)
+  layers['all'] = _all_layers(pair, optimizer)
   return pair.weights, layers

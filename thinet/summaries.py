@@ -217,20 +217,25 @@ def channels(kept, order, objective, scales):
   return '\n'.join(lines)
 
 
-def compression(line, kernel, kept, order, objective, scales):
+def compression(line, kernel, layers):
   """Shows a compression: its command, filters and channels.
 
   Args:
     line: its command line.
     kernel: float32 [5, 5, 3, channels], the parent's conv1.
-    kept, order, objective, scales: as for channels.
+    layers: name of a pruned layer -> (kept, order, objective, scales), as for
+      channels.
 
   Returns:
     List of (summary, step) pairs.
   """
-  with tf.Graph().as_default(), tf.Session() as session:
-    image = session.run(tf.summary.image('conv1_filters',
-                                         filters(kernel, kept)[np.newaxis]))
-  return [(image, 0), (command(line), 0),
-          (text('removed channels', channels(list(kept), order, objective,
-                                             scales)), 0)]
+  shown = [(command(line), 0)]
+  for layer, (kept, order, objective, scales) in layers.items():
+    shown.append((text('removed channels/' + layer, channels(
+        list(kept), order, objective, scales)), 0))
+  if 'conv1' in layers:
+    with tf.Graph().as_default(), tf.Session() as session:
+      picture = filters(kernel, layers['conv1'][0])
+      shown.append((session.run(tf.summary.image(
+          'conv1_filters', picture[np.newaxis])), 0))
+  return shown
