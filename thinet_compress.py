@@ -47,8 +47,9 @@ for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
               'evaluate', 'seed') + cifar10.Widths._fields:
   tf.app.flags.declare_key_flag(_name)
 for _name in cifar10.Widths._fields:
-  FLAGS[_name].help = '%s of %s to keep; by default all.' % tuple(
-      _name.split('_')[::-1])
+  _layer, _outputs = _name.split('_')
+  FLAGS[_name].help = '%s of %s to keep; by default all.' % (
+      _outputs.capitalize(), _layer)
 for _name in ('multiply_adds', 'parameters'):
   tf.app.flags.DEFINE_float(_name, None, 'Budget in place of widths: share of '
                             'these to keep, at most.')

@@ -105,7 +105,10 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('eval', '--conv1_channels=12', '--conv1_channels is not for this script'),
     ('eval', '--seed=1', '--seed is not for this script'),
     ('compress', '--conv1_channels=13', 'be kept of the 12 channels'),
+    ('compress', '--local3_units=385', '385 cannot be kept of the 384 units'),
     ('compress', '--conv1_channels=0', 'conv1_channels=0'),
+    ('compress', '--multiply_adds=0.5', 'are two ways to say the widths'),
+    ('compress', '--parameters=1', 'parameters=1'),
     ('compress', '--reconstruction=all', 'reconstruction=all'),
     ('compress', '--num_images=0', 'num_images=0'),
     ('compress', '--locations_per_image=145', 'locations_per_image=145'),
@@ -116,6 +119,7 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('finetune', '--checkpoint_dir=', '--checkpoint_dir is missing'),
     ('finetune', '--train_dir=', '--train_dir is missing'),
     ('finetune', '--conv1_channels=4', '--conv1_channels is not for this'),
+    ('finetune', '--parameters=0.5', '--parameters is not for this script'),
     ('finetune', '--schedule=fast', '--schedule is not for this script'),
     ('finetune', '--epochs=0', 'epochs=0'),
 ])

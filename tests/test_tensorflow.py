@@ -14,8 +14,8 @@ import pytest
 SCRIPTS = {   # Name -> (required flags, some that it has).
     'cifar10_train': (['train_dir'], ['conv1_channels', 'schedule']),
     'cifar10_eval': (['checkpoint_dir'], ['export_dir']),
-    'thinet_compress': (['checkpoint_dir', 'output_dir', 'conv1_channels'],
-                        ['criterion']),
+    'thinet_compress': (['checkpoint_dir', 'output_dir'],
+                        ['criterion', 'conv1_channels', 'multiply_adds']),
     'thinet_finetune': (['checkpoint_dir', 'train_dir'], ['epochs'])}
 
 
@@ -128,8 +128,8 @@ def test_help_and_wrong_flags_need_no_tensorflow(python, script):
 
 def test_a_width_is_explained_where_it_is_given(python):
   for script, words in [
-      ('cifar10_train', 'Width of the first layer; by default 64.'),
-      ('thinet_compress', 'Required. Channels of the first layer to keep.')]:
+      ('cifar10_train', 'Width of conv1; by default 64.'),
+      ('thinet_compress', 'Channels of conv1 to keep; by default all.')]:
     result = python('', os.path.join(conftest.ROOT, script + '.py'), '--help')
     assert '\n  --conv1_channels: %s\n' % words in result.stdout
 

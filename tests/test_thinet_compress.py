@@ -34,6 +34,10 @@ def compress(flags, data_dir, parent, folder, width, **more):
 CHANNELS, KEPT = 4, [0, 3]
 
 
+def averages_of(folder):
+  return checkpoint.averages(conftest.newest(folder)[1])
+
+
 @pytest.fixture
 def drawn():
   """Weights and, drawn apart, their averages; samples to fit and to check."""
@@ -408,6 +412,70 @@ def test_network_reconstruction_nears_the_original_layer_by_layer(
   assert errors['network'] < errors['full']
   assert cifar10.widths_of(arrays) == cifar10.Widths(12)._replace(**widths)
   assert settings['reconstruction'] == 'network'
+
+
+def test_a_budget_gives_all_modes_of_a_parent_the_same_widths(
+    tmp_path, flags, data_dir, trained, capsys):
+  """Within it and near it; each layer's loss is its error times what it does to
+  the logits; the same command again is finished, one without is refused."""
+  widths = []
+  for criterion, reconstruction in (('thinet', 'scale'), ('l1', 'full')):
+    folder = tmp_path / criterion
+    report, (_, arrays, settings) = compress(
+        flags, data_dir, trained, folder, None, criterion=criterion,
+        reconstruction=reconstruction, multiply_adds=0.3, parameters=0.4)
+    widths.append(cifar10.widths_of(arrays))
+    assert report['kept'].keys() == set(cifar10.LAYERS)
+  assert widths[0] == widths[1]
+  assert (settings['multiply_adds_share'], settings['parameters_share']) == (
+      0.3, 0.4)
+  for found, whole, share in zip(cifar10.cost(widths[0]),
+                                 cifar10.cost(cifar10.Widths(12)), (0.3, 0.4)):
+    assert 0.9 * share < found / whole <= share
+  assert [report[name] for name in cifar10.Widths._fields] == [*widths[0]]
+  assert report['sensitivities'].keys() == set(cifar10.LAYERS)
+  capsys.readouterr()
+  assert thinet_compress.compress() == 0
+  assert 'is finished' in capsys.readouterr().out
+  flags(parameters=None)
+  with pytest.raises(checkpoint.CheckpointError, match='parameters_share'):
+    thinet_compress.compress()
+
+
+def test_a_sensitivity_is_what_a_layer_alone_does_to_the_logits(
+    tmp_path, flags, data_dir, trained):
+  """local4's, by NumPy on the logits of networks that the script writes."""
+  report, _ = compress(flags, data_dir, trained, tmp_path / 'a', None,
+                       multiply_adds=0.5)
+  flags(multiply_adds=None)
+  found = thinet_compress.sampled_moments(
+      averages_of(trained), thinet_compress.planned_sample(), ['local4'])
+  order, errors = algebra.least_squares_order(
+      found['local4'][0],
+      averages_of(trained)['softmax_linear/weights'])
+  removed = int(np.argmin(abs(errors[:-1] - 0.1)))
+  _, (_, slim, _) = compress(
+      flags, data_dir, trained, tmp_path / 'b', None, local4_units=192 - removed,
+      criterion='least_squares', reconstruction='full')
+  flags(batch_size=500)   # All images of the drawn data.
+  target, narrow = (conftest.outputs(arrays, ['softmax_linear'])[0]
+                    for arrays in (conftest.newest(trained)[1], slim))
+  np.testing.assert_allclose(
+      report['sensitivities']['local4'],
+      np.square(narrow - target).sum() / np.square(target).sum() /
+      errors[removed], rtol=1e-2)
+
+
+def test_a_budget_that_nothing_meets_is_refused(tmp_path, flags, data_dir,
+                                                trained):
+  flags(data_dir=data_dir, checkpoint_dir=trained, multiply_adds=1e-5,
+        output_dir=str(tmp_path), num_images=500, batch_size=128)
+  with pytest.raises(UserError, match='No network is within --multiply_adds=1e'
+                     '-05; give more'):
+    thinet_compress.compress()
+  flags(multiply_adds=None)
+  with pytest.raises(UserError, match='No width and no budget is given'):
+    thinet_compress.compress()
 
 
 def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,

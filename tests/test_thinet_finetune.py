@@ -53,8 +53,9 @@ def test_training_is_given_the_averages(tmp_path, flags, monkeypatch):
                       lambda weights: weights)
   flags(checkpoint_dir=str(tmp_path))
   thinet_finetune.finetune()
-  ((schedule, width, stream, initial, preconditioners), made), = asked
-  assert (schedule.name, width, stream) == ('finetune', 3, 'finetuning')
+  ((schedule, widths, stream, initial, preconditioners), made), = asked
+  assert (schedule.name, widths, stream) == ('finetune', cifar10.Widths(3),
+                                             'finetuning')
   assert made == {'parent': {'criterion': 'l1', 'conv1_channels': 3},
                   'parent_digest': checkpoint.digest(path),
                   'criterion': 'l1', 'fine_tuned': True}
