@@ -434,13 +434,16 @@ def layer_losses(parent, found, sample):
   for layer, (fit, check) in found.items():
     kernel = prune.reader_kernel(parent.averages, layer, {})
     order, errors = algebra.least_squares_order(fit, kernel)
-    removed = int(np.argmin(np.abs(errors[:-1] - SENSITIVITY_ERROR)))
+    if len(order) == 1:   # It cannot be narrower.
+      losses[layer], sensitivities[layer] = np.array([np.inf, 0.0]), 0.0
+      continue
+    removed = 1 + int(np.argmin(np.abs(errors[1:-1] - SENSITIVITY_ERROR)))
     kept = {layer: np.sort(order[removed:])}
     changed, _, _ = rebuild_all('full', parent, {layer: (fit, check)}, kept,
                                 sample)
     narrow = logits({**prune.sliced(parent.averages, kept), **changed}, sample)
     error = np.sum(np.square(narrow - target)) / np.sum(np.square(target))
-    sensitivities[layer] = float(error / errors[removed])
+    sensitivities[layer] = float(error / (errors[removed] or 1.0))
     losses[layer] = errors[::-1] * sensitivities[layer]
   return losses, sensitivities
 
