@@ -19,6 +19,22 @@ import thinet_finetune
 WIDTHS = [64, 48, 32, 24, 16, 8]
 
 
+def test_widths_in_words_settings_flags_and_arrays(flags):
+  """Settings hold conv1's, and the others that are not the tutorial's."""
+  usual, slim = cifar10.Widths(), cifar10.Widths(16, 64, 100, 192)
+  assert cifar10.named(usual) == '64 channels'
+  assert cifar10.named(slim) == 'widths 16 64 100 192'
+  assert cifar10.narrowed(usual) == {'conv1_channels': 64}
+  assert cifar10.narrowed(slim) == {'conv1_channels': 16, 'local3_units': 100}
+  flags(local3_units=100)
+  assert cifar10.asked_widths(cifar10.Widths(16)) == slim
+  arrays = {name: np.zeros(shape)
+            for name, shape in cifar10.weight_shapes(slim).items()}
+  assert cifar10.widths_of(arrays) == slim
+  del arrays['local3/biases']
+  assert cifar10.widths_of(arrays) == slim._replace(local3_units=384)
+
+
 @pytest.mark.parametrize('width', WIDTHS)
 def test_parameters_and_multiply_adds(width):
   with tf.Graph().as_default():

@@ -486,14 +486,16 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
 def test_other_settings_are_refused(flags, data_dir, trained):
   before = sorted(os.listdir(trained))
   base = dict(data_dir=data_dir, train_dir=trained, batch_size=50, max_steps=40)
-  for change, width, words in [
-      ({}, 13, 'conv1_channels = 12, not 13'),
-      ({'seed': 5}, 12, 'seed = 0, not 5'),
-      ({'batch_size': 40}, 12, 'batch_size = 50, not 40'),
-      ({'learning_rate': 0.2}, 12, 'learning_rate = 0.1, not 0.2')]:
+  no_way_on = '.*, or use the same value.$'
+  for change, widths, words in [
+      ({}, (13,), 'conv1_channels = 12, not 13' + no_way_on),
+      ({}, (12, 64, 200), 'local3_units .* not 200' + no_way_on),
+      ({'seed': 5}, (12,), 'seed = 0, not 5'),
+      ({'batch_size': 40}, (12,), 'batch_size = 50, not 40'),
+      ({'learning_rate': 0.2}, (12,), 'learning_rate = 0.1, not 0.2')]:
     flags(**dict(base, **change))
     with pytest.raises(checkpoint.CheckpointError, match=words):
-      cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(width))
+      cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(*widths))
     flags(seed=0, learning_rate=None)
   assert sorted(os.listdir(trained)) == before
 

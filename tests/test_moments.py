@@ -2,6 +2,7 @@
 import selectors
 import subprocess
 import sys
+import weakref
 
 import conftest
 import numpy as np
@@ -66,6 +67,19 @@ def test_sums_of_blocks_are_those_of_all_rows(monkeypatch):
       np.testing.assert_allclose(part.first, expected.first, rtol=1e-6)
       np.testing.assert_allclose(part.second, expected.second, rtol=0,
                                  atol=1e-6 * np.abs(expected.second).max())
+
+
+def test_rows_that_are_summed_up_are_let_go(monkeypatch):
+  monkeypatch.setattr(moments, 'BLOCK', 64)
+  made = []
+  def batches():
+    for _ in range(20):
+      rows = np.ones([30, 2], np.float32)
+      made.append(weakref.ref(rows))
+      yield rows
+      del rows   # Two wait, and one is in the hands of who adds them.
+      assert sum(each() is not None for each in made) <= 3
+  assert moments.second_moments(batches()).count == 600
 
 
 def test_a_file_of_moments_is_used_where_key_and_shapes_are_right(tmp_path):

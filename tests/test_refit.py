@@ -56,7 +56,13 @@ def test_one_step_is_the_preconditioned_gradients(networks, monkeypatch):
     seen.append({name: run(x, 0) for name, x in inputs.items()})
     return matrices
   monkeypatch.setattr(precondition, 'matrices', made)
+  def error():   # On what is held back.
+    left, whole = networks.run([output - wanted, wanted], 9)
+    return np.square(left).sum() / np.square(whole).sum()
+  before = error()
   details = descend(networks, monkeypatch, RATE)
+  assert details['before'] == pytest.approx(before, rel=1e-4)
+  assert details['after'] == pytest.approx(error(), rel=1e-4)
   read = networks.run({'conv1/weights': networks.images}, step)
   assert np.array_equal(seen[0]['conv1/weights'], read['conv1/weights'])
   assert seen[0]['conv2/weights'].shape == (20, 12, 12, 2)

@@ -17,6 +17,7 @@ from thinet import algebra
 import thinet_compress
 import thinet_finetune
 from thinet import moments
+from thinet import prune
 from thinet import refit
 from absl.testing import flagsaver
 from cifar10_input import UserError
@@ -466,6 +467,60 @@ def test_a_sensitivity_is_what_a_layer_alone_does_to_the_logits(
       report['sensitivities']['local4'],
       np.square(narrow - target).sum() / np.square(target).sum() /
       errors[removed], rtol=1e-2)
+
+
+def test_losses_are_the_readers_errors_times_the_sensitivity(drawn,
+                                                             monkeypatch):
+  """Where the narrow network's logits are twice the parent's."""
+  arrays, fit, check = drawn
+  asked = []
+  monkeypatch.setattr(
+      thinet_compress, 'logits', lambda weights, sample:
+      asked.append(weights) or np.full([2, 10], float(len(asked))))
+  found = {'conv1': tuple(moments_of(each.reshape(len(each), -1))
+                          for each in (fit, check))}
+  losses, sensitivities = thinet_compress.layer_losses(
+      parent_of(arrays), found, sample_of(40, 10, 0, 128))
+  order, errors = algebra.least_squares_order(
+      found['conv1'][0], arrays['conv2/weights' + checkpoint.AVERAGE])
+  removed = 1 + int(np.argmin(abs(errors[1:-1] - 0.1)))
+  assert sensitivities['conv1'] == pytest.approx(1 / errors[removed])
+  np.testing.assert_allclose(losses['conv1'], errors[::-1] / errors[removed])
+  weights, kept = asked[1], np.sort(order[removed:])
+  rebuilt, _, _ = algebra.full_reconstruction(
+      *found['conv1'], arrays['conv2/weights' + checkpoint.AVERAGE], kept)
+  np.testing.assert_allclose(weights['conv2/weights'], rebuilt, atol=1e-6)
+  assert np.array_equal(weights['conv1/biases'], arrays[
+      'conv1/biases' + checkpoint.AVERAGE][kept])
+
+
+def test_a_layer_of_one_channel_cannot_be_narrower(monkeypatch):
+  monkeypatch.setattr(thinet_compress, 'logits',
+                      lambda weights, sample: np.ones([2, 10]))
+  found = moments_of(np.random.default_rng(0).normal(size=[90, 25]))
+  arrays = {name + checkpoint.AVERAGE: np.ones(shape, np.float32)
+            for name, shape in cifar10.weight_shapes(
+                cifar10.Widths(1)).items()}
+  losses, sensitivities = thinet_compress.layer_losses(
+      parent_of(arrays), {'conv1': (found, found)}, None)
+  assert losses['conv1'].tolist() == [np.inf, 0]
+  assert sensitivities == {'conv1': 0}
+
+
+def test_a_network_of_a_budget_is_finished_whatever_its_widths(tmp_path, flags,
+                                                               drawn):
+  flags(output_dir=str(tmp_path), multiply_adds=0.5)
+  parent, sample = parent_of(drawn[0]), sample_of(40, 10, 0, 128)
+  slim = prune.slim(parent.arrays, {'conv1': KEPT}, {}, {}, checkpoint.AVERAGE)
+  path = checkpoint.save(str(tmp_path), slim, thinet_compress.settings_of(
+      parent, sample, cifar10.widths_of(slim)))
+  report = str(tmp_path / 'compress.json')
+  files.write_json(report, {'checkpoint_digest': checkpoint.digest(path)})
+  assert thinet_compress.finished(parent, sample, report)
+  flags(multiply_adds=0.4)
+  with pytest.raises(checkpoint.CheckpointError,
+                     match='multiply_adds_share = 0.5, not 0.4'):
+    thinet_compress.finished(parent, sample, report)
 
 
 def test_a_budget_that_nothing_meets_is_refused(tmp_path, flags, data_dir,
