@@ -227,6 +227,14 @@ MUTATIONS = {
             ("'conv2': CONV2_POSITIONS}", "'conv2': 24 * 24}"),
             ('(IMAGE_SIZE // 4)**2 * conv2, local3]', '2304, local4]'),
         ],
+        'test_cifar10.py::test_widths_in_words_settings_flags_and_arrays': [
+            ('if widths[1:] == Widths()[1:]:', 'if True:'),
+            ('Widths()._replace(conv1_channels=None)', 'Widths()'),
+            ("'/biases', np.empty(default)", "'/biases', np.empty(0)"),
+        ],
+        'test_budget.py::test_the_whole_network_is_searched_at_once': [
+            ('math.prod(shape)', 'int(np.prod(shape))'),
+        ],
         'test_cifar10.py::test_other_constants_work_in_every_script': [
             ("'conv1': IMAGE_SIZE**2,", "'conv1': 24 * 24,"),
             ('(IMAGE_SIZE // 2)**2', '12 * 12'),
@@ -411,6 +419,10 @@ MUTATIONS = {
         ],
         'test_cifar10_train.py::test_other_settings_are_refused': [
             ('  require_same(folder, found.settings, plan)\n', ''),
+            ('**cifar10.narrowed(widths),',
+             'conv1_channels=widths.conv1_channels,'),
+            ('any(found.get(name) != plan.settings.get(name)',
+             'any(False'),
         ],
         'test_cifar10_train.py::test_more_steps_than_asked_for_are_not_called_'
         'finished': [
@@ -486,6 +498,7 @@ MUTATIONS = {
             ('sum(seconds.values())', 'max(seconds.values())'),
             ("usual = kind == 'eval_test'", 'usual = True'),
             ("'split': FLAGS.eval_data", "'split': 'test'"),
+            ('**widths._asdict(),', "'conv1_channels': widths[0],"),
         ],
         'test_cifar10_eval.py::test_plain_tensorflow_2_serves_the_export': [
             ("suffix(weights)]\n                              for var in "
@@ -660,6 +673,9 @@ MUTATIONS = {
             ('self._second += rows.T @ rows', 'self._second = rows.T @ rows'),
             ('self._first += rows.sum(0,', 'self._first = rows.sum(0,'),
         ],
+        'test_moments.py::test_rows_that_are_summed_up_are_let_go': [
+            ('if self._number >= BLOCK:', 'if False:'),
+        ],
         'test_moments.py::test_sampled_patches_are_patches_at_distinct'
         '_positions': [
             ('tf.nn.top_k(bits, locations).indices',
@@ -684,6 +700,9 @@ MUTATIONS = {
              'hashlib.sha256(numbers)'),
             ('if content[:32] != _digest(key, numbers):', 'if False:'),
             ('(fields[:3], fields[3:])', '(fields[3:], fields[:3])'),
+            ('make(missing)', 'make(list(wanted))'),
+            ('return {reader: found[reader] for reader in wanted}',
+             'return found'),
         ],
         'test_moments.py::test_one_program_makes_the_moments_and_the_other_'
         'waits': [
@@ -718,13 +737,19 @@ MUTATIONS = {
             ('fetches, (pair.fit, pair.check),',
              'fetches, (pair.check, pair.fit),'),
             ('pair.target(layer)]', 'pair.slim[layer]]'),
+            ('tf.gather(outputs, self.kept[layer], axis=-1)',
+             'outputs[..., :len(self.kept[layer])]'),
         ],
         'test_refit.py::test_layers_behind_the_first_pruned_one_are_refitted_'
         'front_to_back': [
             ("layer != 'softmax_linear')", 'False)'),
+            ('len(kept) < pair.original[layer].shape[-1].value)', 'True)'),
         ],
         'test_refit.py::test_one_step_is_the_preconditioned_gradients': [
             ('(2 * pair.batch_size *', '(pair.batch_size *'),
+            ('pair.batch_size * logits.shape[1].value)', 'pair.batch_size)'),
+            ('CONVOLUTION_RATE = 1.5', 'CONVOLUTION_RATE = 1.0'),
+            ('for step in pair.check)', 'for step in pair.fit)'),
         ],
         'test_refit.py::test_the_next_rate_starts_again_where_one_fails': [
             ('pair.session.run(at_rest)', 'pass'),
@@ -732,12 +757,14 @@ MUTATIONS = {
         ],
         'test_refit.py::test_a_descent_that_ends_higher_is_not_kept': [
             ('if after < before:', 'if True:'),
+            ('  pair.change(start)\n  return', '  return'),
         ],
         'test_refit.py::test_each_pass_has_the_images_to_fit_otherwise_'
         'distorted': [
             ('passes * (len(self.fit) + len(self.check))',
              'passes * len(self.fit)'),
             ('pair.run(descend, pair.step_to_fit(i)', 'pair.run(descend, i'),
+            ('last = PASSES * len(pair.fit)', 'last = len(pair.fit)'),
         ],
     },
     'thinet/precondition.py': {
@@ -750,6 +777,7 @@ MUTATIONS = {
         'test_precondition.py::test_fine_tuning_preconditions_by_its_networks_'
         'inputs': [
             ('STRIDE = 2', 'STRIDE = 3'),
+            ('(run(rows, number)', '(run(rows, 0)'),
             ('found.second / found.count', 'found.second'),
         ],
         'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
@@ -784,20 +812,51 @@ MUTATIONS = {
         'test_prune.py::test_slim_arrays_are_raw_and_averaged': [
             ('np.float32(factors)[:,', 'np.float32(factors[::-1])[:,'),
             ('changed.get(name, value)', 'changed.get(name + suffix, value)'),
+            ('in scales.items():', 'in (scales if suffix else {}).items():'),
         ],
         'test_prune.py::test_slices_are_of_any_channels': [
             ('biases[kept[layer]]', 'biases[:len(kept[layer])]'),
+            ('{})[:, kept[before]]', '{})[:, :len(kept[before])]'),
         ],
         'test_thinet_compress.py::test_slim_network_is_a_slice_of_its_parent'
         '[none]': [
             ("{'global_step': np.int64(0)}",
              "{'global_step': arrays['global_step']}"),
         ],
+        'test_prune.py::test_contributions_add_up_to_the_readers_output': [
+            # The taps within the channels.
+            ("kernel.reshape(-1, weights[layer + '/biases'].size, "
+             'kernel.shape[-1])',
+             "kernel.reshape(weights[layer + '/biases'].size, -1, "
+             'kernel.shape[-1]).swapaxes(0, 1)'),
+        ],
+        'test_thinet_compress.py::test_what_a_reader_loses_itself_does_not_'
+        'count': [
+            ('kernel[..., kept[reader]]', 'kernel[..., :len(kept[reader])]'),
+        ],
+    },
+    'thinet/budget.py': {
+        'test_budget.py::test_widths_are_the_best_of_all': [
+            ('np.where(spare < 0, 0, fitting)', 'fitting'),
+            ('np.minimum(fitting, fits)', 'fits'),
+            ('np.where(fitting > 0, total, np.inf)', 'total'),
+        ],
+        'test_budget.py::test_a_layer_that_loses_by_more_units_is_not_widened_'
+        'for_it': [
+            ('np.minimum.accumulate(each)', 'each'),
+        ],
     },
     'thinet_compress.py': {
         'test_thinet_compress.py::test_the_parent_is_taken_by_its_averages': [
             ('checkpoint.averages(found.arrays))', '{name: found.arrays[name] '
              'for name in cifar10.weight_shapes()})'),
+        ],
+        'test_thinet_compress.py::test_what_a_reader_loses_itself_does_not_'
+        'count': [
+            ('reversed(list(zip(cifar10.LAYERS, widths)))',
+             'list(zip(cifar10.LAYERS, widths))'),
+            ('{name: choice.kept for name, choice in\n' + 39 * ' ' +
+             'result.items()}', '{}'),
         ],
         'test_thinet_compress.py::test_moments_are_those_of_the_averaged_'
         'networks_patches': [
@@ -820,6 +879,27 @@ MUTATIONS = {
              'repr((layer, sample))'),
             ("for kind in ('/weights', '/biases')),",
              "for kind in ('/weights',)),"),
+            ('cifar10.LAYERS[:number]', 'cifar10.LAYERS[number - 1:number]'),
+        ],
+        'test_thinet_compress.py::test_cached_moments_are_the_same_or_made_'
+        'again[none]': [
+            ('kernel.shape[0] * kernel.shape[1])', 'kernel.shape[1])'),
+        ],
+        'test_thinet_compress.py::test_a_network_of_a_budget_is_finished_'
+        'whatever_its_widths': [
+            ("**{name + '_share': FLAGS[name].value for name in SHARES\n",
+             '**{name: FLAGS[name].value for name in ()\n'),
+            ('(found.arrays) if by_budget() else', '(found.arrays) if False '
+             'else'),
+        ],
+        'test_thinet_compress.py::test_losses_are_the_readers_errors_times_'
+        'the_sensitivity': [
+            ('errors[::-1] * sensitivities[layer]', 'errors[::-1]'),
+            ('error / (errors[removed] or 1.0)', 'error'),
+        ],
+        'test_thinet_compress.py::test_a_layer_of_one_channel_cannot_be_'
+        'narrower': [
+            ('    if len(order) == 1:', '    if False:'),
         ],
         'test_thinet_compress.py::test_full_is_ridge_regression_by_the_ridge_'
         'that_does_best': [
