@@ -6,6 +6,8 @@
 For half, a quarter and a tenth of the multiply-adds and of the parameters:
 
 losses: the least sum of the layers' losses (thinet_compress.py's own way).
+front_to_back: the same widths, one layer compressed after the other, each with
+  its choice and reconstruction by what the network before feeds to its reader.
 uniform: the same share of each layer's width.
 search: as in NetAdapt (Yang et al., ECCV 2018): again and again, of four
   networks, each with one layer so much narrower that the cost farthest from its
@@ -97,6 +99,21 @@ class Compression:
           for start in range(first, last, 1000)])))
 
 
+def front_to_back(compression, widths):
+  """Compresses one layer after the other; returns name -> array."""
+  parent = compression.parent
+  for layer in cifar10.LAYERS:
+    found = thinet_compress.make_moments(parent.averages, compression.sample,
+                                         [layer])
+    kept = {layer: thinet_compress.choose_all(parent, found,
+                                              widths)[layer].kept}
+    changed, _, _ = thinet_compress.rebuild_all('full', parent, found, kept,
+                                                compression.sample)
+    parent = parent._replace(
+        averages={**prune.sliced(parent.averages, kept), **changed})
+  return parent.averages
+
+
 def uniform(compression, share):
   """Widths that all are the same share of the parent's, as large as fits."""
   factors = np.arange(1, 0, -1e-4)
@@ -146,30 +163,34 @@ def global_l1(compression, share):
   return {layer: np.array(sorted(channels)) for layer, channels in kept.items()}
 
 
-def compared(compression):
-  """Budget -> way -> figures."""
+def compared(compression, share):
+  """Way -> figures under a budget."""
   result = {}
-  for share in SHARES:
-    ways = {
-        'losses': lambda: thinet_compress.widths_for(
-            compression.parent, compression.found, compression.sample,
-            dict.fromkeys(thinet_compress.SHARES, share))[0],
-        'uniform': lambda: uniform(compression, share),
-        'search': lambda: search(compression, share),
-        'global_l1': lambda: global_l1(compression, share)}
-    result[str(share)] = {}
-    for name, way in ways.items():
-      start = time.time()
-      chosen = way()
-      seconds = time.time() - start
-      weights = compression.rebuilt(**{
-          'kept' if isinstance(chosen, dict) else 'widths': chosen})
-      widths = cifar10.widths_of(weights)
-      shares = compression.shares(widths)
-      result[str(share)][name] = {
-          'top1': round(compression.top1(weights), 2), 'widths': [*widths],
-          'multiply_adds': round(shares[0], 4),
-          'parameters': round(shares[1], 4), 'seconds': round(seconds, 1)}
+
+  def rate(name, weights, seconds):
+    widths = cifar10.widths_of(weights)
+    shares = compression.shares(widths)
+    result[name] = {
+        'top1': round(compression.top1(weights), 2), 'widths': [*widths],
+        'multiply_adds': round(shares[0], 4),
+        'parameters': round(shares[1], 4), 'seconds': round(seconds, 1)}
+
+  for name, way in (
+      ('losses', lambda: thinet_compress.widths_for(
+          compression.parent, compression.found, compression.sample,
+          dict.fromkeys(thinet_compress.SHARES, share))[0]),
+      ('uniform', lambda: uniform(compression, share)),
+      ('global_l1', lambda: global_l1(compression, share)),
+      ('search', lambda: search(compression, share))):
+    clock = time.time()
+    chosen = way()
+    seconds = time.time() - clock
+    rate(name, compression.rebuilt(**{
+        'kept' if isinstance(chosen, dict) else 'widths': chosen}), seconds)
+  clock = time.time()
+  weights = front_to_back(compression,
+                          cifar10.Widths(*result['losses']['widths']))
+  rate('front_to_back', weights, time.time() - clock)
   return result
 
 
@@ -188,7 +209,7 @@ def main(argv=None):
       int(SAMPLED * examples), LOCATIONS, FLAGS.batch_size, 0, digest),
                             examples)
   timing.report({
-      **compared(compression),
+      **{str(share): compared(compression, share) for share in SHARES},
       'parent_top1': round(compression.top1(parent.averages), 2),
       'date': datetime.date.today().isoformat(), 'machine': timing.machine()},
                 FLAGS.json)
