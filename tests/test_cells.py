@@ -346,9 +346,9 @@ def test_on_replaced_test_images_all_is_rated_again(sweep, data_dir, tmp_path):
 
 def test_folders_of_other_names_are_not_looked_at(sweep, data_dir):
   for name in ('scratch_08', 'scratch_8_finetuned', 'l2_full_8', 'notes',
-               'scratch_8.old', 'scratch_8\n', 'l1_full_budget0.250',
-               'scratch_budget0.5_finetuned', 'scratch_budget0.5.old'):
+               'scratch_8.old', 'scratch_8\n', 'scratch_budget0.5.old'):
     shutil.copytree(sweep / 'scratch_64', sweep / name)
+  shutil.copytree(sweep / 'thinet_none_8', sweep / 'l1_full_budget0.250')
   shutil.copytree(sweep, sweep.parent / 'seed01')
   shutil.copytree(sweep, sweep.parent / 'seed1 copy')
   (sweep.parent / 'seed7').write_text('')

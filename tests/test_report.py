@@ -630,16 +630,19 @@ def test_a_table_is_of_one_schedule_and_of_conv1_alone(tmp_path):
                   published.replace('64,384', '32,384') +
                   published.replace('384,192', '192,192') +
                   published.replace('384,192', '384,96') +
-                  published.replace('no,,', 'no,0.5,'))
+                  published.replace('no,,', 'no,0.5,') +
+                  GOOD.replace('no,,', 'no,0.25,'))
   (tmp_path / 'table.csv').unlink()
   fast = run(path, '--schedule=fast')
   assert '81.50' in fast.stdout and '82.50' not in fast.stdout
+  assert '|   0.25 |' in fast.stdout and '|    0.5 |' not in fast.stdout
   assert os.listdir(tmp_path) == ['networks.csv']
   result = run(path)
-  assert result.returncode == 0 and '4 of 6 networks' in result.stderr
+  assert result.returncode == 0 and '5 of 7 networks' in result.stderr
   first, second = result.stdout.split('\n\n')
   assert '|  1 |    82.50 |' in first and '81.50' not in first
   assert '|    0.5 | 8/64/384/192 |        3.15 M |      974 k |' in second
+  assert '|   0.25 |' not in second
   assert ',1,82.500,' in (tmp_path / 'table.csv').read_text()
   result = run(path, '--schedule=none')
   assert result.returncode == 1 and 'leave out --schedule' in result.stderr
@@ -821,6 +824,9 @@ top5_sd,multiply_adds_mean,parameters_mean
       '5.00, 4.50, 5.00 |']
   assert [re.sub(' +', ' ', line) for line in gained] == [
       '| 0.25 | | | | 1.00 [-0.24, 2.24] (3) |']
+  # Without the parents, nothing is said to be lost.
+  assert tables.lost([each for each in report.read_folder(str(budgets), [])
+                      if each['budget'] != ''], 'budget').count('\n') == 1
   # The file says the same, and to a README.
   with mock.patch('figures.draw', lambda *_: b''):
     again = run(budgets / 'networks.csv', '--differences', '--published=')
@@ -857,8 +863,8 @@ def test_a_training_without_a_compression_of_its_budget_is_left_out(budgets,
   assert faults == [
       '%s is left out: no compression to its budget beside it has its widths; '
       'run the sweep again, or move it away.' % scratch]
-  assert [each['seed'] for each in networks if each['budget'] != '' and
-          each['criterion'] == 'scratch'] == [1, 2]
+  assert [each['seed'] for each in networks if each['criterion'] == 'scratch'
+          and each['conv1_channels'] != 64] == [1, 2]
 
 
 def test_a_network_is_rated_at_its_widths(budgets):
