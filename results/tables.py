@@ -161,11 +161,11 @@ def narrow(table, columns=None):
 
 
 def costs(row):
-  """[multiply-adds, parameters] of a row as text, their means if they differ."""
-  return [shown(row[name + '_mean'] / unit, digits) + sign
-          if name + '_mean' in row else ''
+  """A row's mean multiply-adds and parameters as a list of text."""
+  return [shown(row[name] / unit, digits) + sign if name in row else ''
           for name, unit, digits, sign in (
-              ('multiply_adds', 1000000, 2, ' M'), ('parameters', 1000, 0, ' k'))]
+              ('multiply_adds_mean', 1000000, 2, ' M'),
+              ('parameters_mean', 1000, 0, ' k'))]
 
 
 def full_budgets(table):

@@ -1147,10 +1147,10 @@ MUTATIONS = {
         'test_report.py::test_table_of_budgets_by_hand': [
             ("largest = PARENT if size == 'budget' else max(",
              'largest = max('),
-            ("                   if mode != SCRATCH}}", '                   }}'),
+            ('                   if mode != SCRATCH}}', '}}'),
             ('statistics.mean(map(decimal.Decimal, values))',
              'decimal.Decimal(values[0])'),
-            ("('parameters', 1000, 0, ' k')", "('parameters', 1024, 0, ' k')"),
+            ("'parameters_mean', 1000,", "'parameters_mean', 1024,"),
             ('compared(networks, above, size)', 'compared(networks, above)'),
             ("cell(row, 'budget')", 'cell(row)'),
         ],

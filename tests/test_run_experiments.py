@@ -585,8 +585,8 @@ def test_budgets_without_a_compression_are_refused_at_once(tmp_path):
   code, output = ended(sweep('data', tmp_path / 'out', 'plan', MODES='',
                              BUDGETS='0.5'))
   assert (code, output) == (2, (
-      "run_experiments.sh: BUDGETS has '0.5', but MODES and CONTROLS are empty; "
-      'name one.\n'))
+      "run_experiments.sh: BUDGETS has '0.5', but MODES and CONTROLS are empty;"
+      ' name one.\n'))
 
 
 @pytest.mark.parametrize('name, value', [
