@@ -9,6 +9,12 @@ A local variable holds the data set, so run tf.local_variables_initializer(),
 too. With the tutorial's widths the network has 1,068,298 parameters and takes
 18,470,784 multiply-adds an image.
 
+Different from the tutorial, on purpose: runs resume, and nothing is deleted at
+the start; evaluation counts 10,000 images, not 10,112; the averages are updated
+after the weights; on processors conv2 runs by Winograd's algorithm in float32,
+tf.nn.lrn as a product with a band matrix, and each batch in two towers: the
+same functions within rounding.
+
 The scripts share two more things: the common flags, and run, which turns an
 error that the user can put right into one sentence.
 """

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the sweep, then prints its table: training from scratch at every conv1
 # width, and compression of the 64-channel network without and with fine-tuning.
+# With BUDGETS="0.5 0.25", also all layers at those shares of its costs.
 #
 #   ./run_experiments.sh demo                          # small, on drawn images
 #   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh      # a cell on each GPU
@@ -29,7 +30,7 @@ case "${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
   *) echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]" >&2
      exit 2 ;;
 esac
-settings=(PYTHON DATA_DIR OUT WIDTHS SEEDS SCHEDULE EPOCHS PRECISION
+settings=(PYTHON DATA_DIR OUT WIDTHS BUDGETS SEEDS SCHEDULE EPOCHS PRECISION
           FINETUNE_EPOCHS MODES CONTROLS JOBS GPUS)
 given=(DATA_DIR OUT)   # What a command that continues the sweep must repeat.
 for name in "${settings[@]}"; do
@@ -43,8 +44,10 @@ if [[ $demo ]]; then
 fi
 : "${PYTHON:=python3}"              # Interpreter that has requirements.txt.
 : "${DATA_DIR:=data}"               # Holds cifar-10-batches-bin, or will.
-: "${OUT:=runs}"                    # Results, in OUT/seed<n>/<mode>_<width>.
+: "${OUT:=runs}"                    # Results, in OUT/seed<n>/<mode>_<size>.
 : "${WIDTHS:=64 48 32 24 16 8}"     # Channels of conv1; 64 is the parent.
+: "${BUDGETS:=}"                    # Shares of the parent's multiply-adds and
+                                    # parameters, for all layers; as 0.25.
 : "${SEEDS:=0}"
 : "${SCHEDULE:=published}"         # From scratch; or fast.
 declare -A epochs=([published]=128 [fast]=50)   # EPOCHS, from scratch.
@@ -87,6 +90,8 @@ mode='(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
 number='0*[1-9][0-9]{0,5}([.][0-9]*)?|0*[.]0*[1-9][0-9]*'
 words WIDTHS 1 $many '0*([1-9]|[1-5][0-9]|6[0-4])' \
   'numbers of channels, 1 to 64'
+words BUDGETS 0 $many '0*[.]0{0,2}[1-9][0-9]{0,9}' \
+  'shares of the parent, from 0.001 to below 1'
 words SEEDS 1 $many '0*[0-9]{1,10}' 'whole numbers, 0 to 2147483647'
 for word in $SEEDS; do
   ((word < 2 ** 31)) ||
@@ -105,6 +110,8 @@ for word in $MODES; do   # What is fine-tuned is compressed already.
   CONTROLS=" $CONTROLS " CONTROLS=${CONTROLS/" $word "/ }
 done
 words CONTROLS 0 $many "$mode" ''
+[[ ! $BUDGETS || $MODES$CONTROLS ]] ||
+  refuse "BUDGETS has '$BUDGETS', but MODES and CONTROLS are empty; name one."
 program=$(type -P -- "$PYTHON") ||
   refuse "PYTHON=$PYTHON is no program; name one that has requirements.txt."
 PYTHON=$program
@@ -205,18 +212,28 @@ noted() {
     echo \"failed with exit code \$code\" > ${note@Q}" EXIT
 } 2> /dev/null
 
-# cell STAGE SEED WIDTH: runs the training from scratch, or everything that is
-# made from the seed's parent, which must be finished.
+# trained SEED SIZE WIDTH...: trains from scratch, with flags for the widths.
+trained() {
+  made "scratch_$2" cifar10_train.py "--seed=$1" \
+    "--train_dir=$OUT/seed$1/scratch_$2" "${@:3}" \
+    "--schedule=$SCHEDULE" "--epochs=$EPOCHS" "--precision=$PRECISION"
+}
+
+# cell STAGE SEED SIZE: runs the training from scratch, or everything that is
+# made from the seed's parent, which must be finished. A size is a width of
+# conv1, or a budget.
 cell() {
-  [[ $# == 3 && "$1 $2 $3" =~ ^(scratch|slim)\ [0-9]+\ [0-9]+$ ]] ||
+  local is='^(scratch|slim) [0-9]+ [0-9]+$|^slim [0-9]+ budget0[.][0-9]*[1-9]$'
+  [[ $# == 3 && "$1 $2 $3" =~ $is ]] ||
     refuse "cell ${*@Q} is none; as: cell scratch 0 8, or: cell slim 0 8"
-  local folder=$OUT/seed$2 mode slim this=("$@")
+  local folder=$OUT/seed$2 mode slim this=("$@") widths
+  local size=("--conv1_channels=$3")
+  [[ $3 != budget* ]] ||
+    size=("--multiply_adds=${3#budget}" "--parameters=${3#budget}")
   noted "$@"
   unfinished "$@"
   if [[ $1 == scratch ]]; then
-    made "scratch_$3" cifar10_train.py "--seed=$2" \
-      "--train_dir=$folder/scratch_$3" "--conv1_channels=$3" \
-      "--schedule=$SCHEDULE" "--epochs=$EPOCHS" "--precision=$PRECISION"
+    trained "$2" "$3" "${size[@]}"
   elif [[ $left == scratch_64\ * ]]; then
     halt 1 "its parent is not finished: ${left%%$'\n'*}"
   else
@@ -224,7 +241,7 @@ cell() {
       slim=${mode}_$3
       made "$slim" thinet_compress.py "--seed=$2" \
         "--output_dir=$folder/$slim" "--checkpoint_dir=$folder/scratch_64" \
-        "--conv1_channels=$3" "--criterion=${mode%_*}" \
+        "${size[@]}" "--criterion=${mode%_*}" \
         "--reconstruction=${mode##*_}"
       [[ " $MODES " == *" $mode "* ]] || continue
       made "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
@@ -232,6 +249,11 @@ cell() {
         "--train_dir=$folder/${slim}_finetuned" \
         "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
     done
+    if [[ $3 == budget* ]]; then
+      widths=$("$PYTHON" results/status.py widths "$@") || exit
+      read -ra size <<<"$widths"   # None if no compression was made.
+      ((!${#size[@]})) || trained "$2" "$3" "${size[@]}"
+    fi
   fi
   unfinished "$@"
   [[ -z $left ]] || halt 1 "its programs ran, but ${left%%$'\n'*}"
@@ -257,16 +279,16 @@ reap() {
 }
 # cells STAGE: runs the cells of a stage that are left on the free devices.
 cells() {
-  local each lines stage seed width
+  local each lines stage seed size
   readarray -t lines <<<"$left"
   for each in "${lines[@]}"; do
     [[ $each == "$1 "* ]] || continue
     ((${#free[@]})) || reap
-    read -r stage seed width <<<"$each"
+    read -r stage seed size <<<"$each"
     # Of a pipeline, `jobs -p` has the first process, and $! is the last.
     env ${GPUS:+"CUDA_VISIBLE_DEVICES=${free[0]}"} \
-      bash "$self" cell "$stage" "$seed" "$width" 2>&1 |
-      named "seed $seed $stage $width" &
+      bash "$self" cell "$stage" "$seed" "$size" 2>&1 |
+      named "seed $seed $stage $size" &
     device_of[$!]=${free[0]} cell_of[$!]=$each
     free=("${free[@]:1}")
   done
@@ -291,20 +313,26 @@ submit() {
   job=${job%%;*}
   jobs+=:$job
 }
-# Submits for each seed the parent, an array of the other trainings, and an
-# array of the compressions, which waits for the parent; then the report.
+# Submits for each seed the parent, an array of the other trainings, and what
+# waits for the parent: an array of the compressions and, as an array has whole
+# numbers alone, a job for each budget; then the report.
 slurm() {
   local job jobs='' seed parent widths=" $WIDTHS " width="\$SLURM_ARRAY_TASK_ID"
+  local share size
   read -r widths <<<"${widths/ 64 / }" || true
   local array=--array=${widths// /,}
   for seed in $SEEDS; do
     submit "scratch-$seed-64" "cell scratch $seed 64" "$@"
     parent=$job
-    [[ $widths ]] || continue
-    submit "scratch-$seed" "cell scratch $seed $width" "$@" "$array"
-    [[ $MODES$CONTROLS ]] || continue
-    submit "slim-$seed" "cell slim $seed $width" "$@" "$array" \
-      "--dependency=afterok:$parent"
+    [[ ! $widths ]] ||
+      submit "scratch-$seed" "cell scratch $seed $width" "$@" "$array"
+    [[ ! $widths || ! $MODES$CONTROLS ]] ||
+      submit "slim-$seed" "cell slim $seed $width" "$@" "$array" \
+        "--dependency=afterok:$parent"
+    for share in $BUDGETS; do
+      submit "slim-$seed-budget$share" "cell slim $seed budget$share" "$@" \
+        "--dependency=afterok:$parent"
+    done
   done
   submit report "table${demo:+ --published=}" "$@" "--dependency=afterany$jobs"
   echo "Submitted jobs ${jobs//:/ }; the report is the last."

@@ -180,6 +180,13 @@ def sampled_batches(weights, sample, layers):
         yield session.run(fetches, {batch: number})
 
 
+def make_moments(weights, sample, layers):
+  """Moments of what readers read: as for sampled_moments, without a file."""
+  return moments.fit_and_check(
+      sampled_batches(weights, sample, layers),
+      {layer: weights[layer + '/biases'].size for layer in layers})
+
+
 def sampled_moments(weights, sample, layers):
   """Moments of what readers read, made once for all widths.
 
@@ -191,21 +198,18 @@ def sampled_moments(weights, sample, layers):
   Returns:
     Layer -> (fit, check), algebra.Moments.
   """
-  wanted, channels = {}, {}
+  wanted = {}
   for number, layer in enumerate(cifar10.LAYERS, 1):
     if layer in layers:
       kernel = prune.reader_kernel(weights, layer, {})
-      channels[layer] = kernel.shape[1]
       wanted[layer] = (
           repr((layer, sample, cifar10_input.RANDOM_STREAMS)).encode() +
           b''.join(weights[name + kind].tobytes()
                    for name in cifar10.LAYERS[:number]
                    for kind in ('/weights', '/biases')),
           kernel.shape[0] * kernel.shape[1])
-  return moments.cached(
-      FLAGS.checkpoint_dir, wanted, lambda missing: moments.fit_and_check(
-          sampled_batches(weights, sample, missing),
-          {layer: channels[layer] for layer in missing}))
+  return moments.cached(FLAGS.checkpoint_dir, wanted,
+                        lambda missing: make_moments(weights, sample, missing))
 
 
 @contextlib.contextmanager
@@ -448,13 +452,14 @@ def layer_losses(parent, found, sample):
   return losses, sensitivities
 
 
-def widths_for(parent, found, sample):
-  """The widths under the budget that the flags give.
+def widths_for(parent, found, sample, shares):
+  """The widths under a budget.
 
   Args:
     parent: Parent.
     found: layer -> (fit, check), of all layers.
     sample: Sample.
+    shares: name of SHARES -> share of the parent's cost, or None.
 
   Returns:
     (widths, sensitivities): cifar10.Widths, and as from layer_losses.
@@ -464,14 +469,14 @@ def widths_for(parent, found, sample):
   """
   losses, sensitivities = layer_losses(parent, found, sample)
   whole = cifar10.cost(cifar10.widths_of(parent.averages))
-  shares = [FLAGS[name].value for name in SHARES]
   widths = budget.allocate(
       [losses[layer] for layer in cifar10.LAYERS],
       lambda widths: cifar10.cost(cifar10.Widths(*widths)),
-      [share and share * cost for share, cost in zip(shares, whole)])
+      [shares[name] and shares[name] * cost
+       for name, cost in zip(SHARES, whole)])
   if not widths:
     raise UserError('No network is within %s; give more.' % ' and '.join(
-        '--%s=%g' % pair for pair in zip(SHARES, shares) if pair[1]))
+        '--%s=%g' % share for share in shares.items() if share[1]))
   return cifar10.Widths(*widths), sensitivities
 
 
@@ -569,7 +574,8 @@ def compress():
   parent_widths = cifar10.widths_of(parent.averages)
   widths, sensitivities = cifar10.asked_widths(parent_widths), None
   if by_budget():
-    widths, sensitivities = widths_for(parent, found, sample)
+    widths, sensitivities = widths_for(
+        parent, found, sample, {name: FLAGS[name].value for name in SHARES})
   clock.append(time.perf_counter())
 
   degenerate = {layer: warn_of_degenerate(

@@ -1,8 +1,10 @@
-"""Times the exported networks of every conv1 width beside each other.
+"""Times exported networks beside each other: every conv1 width, and others.
 
   python benchmarks/latency.py [--json]
+      [--checkpoint_dirs=runs/seed0/least_squares_full_budget0.25,...]
 
-Exports a network of each width (random weights: they do not change the time) by
+Exports a network of each conv1 width, and of the widths of each network in
+--checkpoint_dirs (all with random weights: they do not change the time) by
 cifar10_eval.export, loads all into one process, and runs them in turn, round
 after round, on images of 32x32 bytes, crop and standardization included.
 Medians over 60 rounds, after 5 of warm-up, of 10 calls with one image and one
@@ -12,10 +14,10 @@ At widths 64 and 8 it also gives the time of each operation on a batch of 128,
 from TensorFlow's traces of 20 runs with one operation at a time. About a minute
 on two cores.
 
---json prints one object. By width: latency_ms_batch1, latency_ms_batch128,
-images_per_second (at batch 128), file_bytes (of the SavedModel), multiply_adds
-and parameters. The ratios of width 64's latency to width 8's:
-speedup_8_over_64_batch1, speedup_8_over_64_batch128. By width in profile: the
+--json prints one object. By width, or name of the folder: latency_ms_batch1,
+latency_ms_batch128, images_per_second (at batch 128), file_bytes (of the
+SavedModel), widths, multiply_adds and parameters, and the ratios of width 64's
+latencies to these: speedup_batch1, speedup_batch128. By width in profile: the
 milliseconds of the five costliest operations, and the sum of all. Also rounds,
 date and machine.
 """
@@ -40,17 +42,19 @@ import numpy as np
 
 FLAGS = cifar10.FLAGS
 tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
+tf.app.flags.DEFINE_list('checkpoint_dirs', [],
+                         'Folders of networks whose widths to time, too.')
 
 WIDTHS = [64, 48, 32, 24, 16, 8]
 WARM_UP, ROUNDS, CALLS, TRACES = 5, 60, 10, 20
 
 
-def exported(width, folder):
+def exported(widths, folder):
   """Writes a network of random weights; returns its size in bytes."""
   generator = np.random.default_rng(0)
   cifar10_eval.export({
       name + suffix: generator.normal(0, 0.05, shape).astype(np.float32)
-      for name, shape in cifar10.weight_shapes(cifar10.Widths(width)).items()
+      for name, shape in cifar10.weight_shapes(widths).items()
       for suffix in ('', checkpoint.AVERAGE)}, 'averaged', folder,
                       cifar10_input.CLASS_NAMES)
   return sum(os.path.getsize(os.path.join(where, name))
@@ -92,49 +96,53 @@ def latencies(models, images):
   """Times all models in turn, round after round.
 
   Args:
-    models: width -> function of a batch of images.
+    models: name -> function of a batch of images.
     images: uint8 [128, 32, 32, 3].
 
   Returns:
-    width -> [milliseconds of one image, milliseconds of all].
+    name -> [milliseconds of one image, milliseconds of all].
   """
-  times = {width: [] for width in models}
+  times = {name: [] for name in models}
   for _ in range(WARM_UP + ROUNDS):
-    for width, model in models.items():
+    for name, model in models.items():
       clock = [time.perf_counter()]
       for _ in range(CALLS):
         model(images[:1])
       clock.append(time.perf_counter())
       model(images)
       clock.append(time.perf_counter())
-      times[width].append(1e3 * np.diff(clock) / (CALLS, 1))
-  return {width: np.median(rounds[WARM_UP:], 0).tolist()
-          for width, rounds in times.items()}
+      times[name].append(1e3 * np.diff(clock) / (CALLS, 1))
+  return {name: np.median(rounds[WARM_UP:], 0).tolist()
+          for name, rounds in times.items()}
 
 
 def main(argv=None):
   del argv
+  networks = {str(width): cifar10.Widths(width) for width in WIDTHS}
+  for folder in FLAGS.checkpoint_dirs:
+    networks[os.path.basename(os.path.normpath(folder))] = cifar10.widths_of(
+        checkpoint.read_newest(folder, cifar10.shapes_like).arrays)
   images = np.random.default_rng(0).integers(
       0, 256, [128, 32, 32, 3], dtype=np.uint8)
   sizes, models, result = {}, {}, {}
   with tempfile.TemporaryDirectory() as root:
-    folders = {width: os.path.join(root, str(width)) for width in WIDTHS}
-    for width, folder in folders.items():
-      sizes[width] = exported(width, folder)
-      session, labels, name = loaded(folder)
-      models[width] = session.make_callable(labels, [name])
-    profiles = {width: profile(folders[width], images) for width in (64, 8)}
+    folders = {name: os.path.join(root, name) for name in networks}
+    for name, folder in folders.items():
+      sizes[name] = exported(networks[name], folder)
+      session, labels, images_name = loaded(folder)
+      models[name] = session.make_callable(labels, [images_name])
+    profiles = {name: profile(folders[name], images) for name in ('64', '8')}
   found = latencies(models, images)
-  for width, (one, many) in found.items():
-    multiply_adds, parameters = cifar10.cost(cifar10.Widths(width))
-    result[str(width)] = {
+  for name, (one, many) in found.items():
+    multiply_adds, parameters = cifar10.cost(networks[name])
+    result[name] = {
         'latency_ms_batch1': round(one, 3),
         'latency_ms_batch128': round(many, 2),
-        'images_per_second': round(128e3 / many), 'file_bytes': sizes[width],
-        'multiply_adds': multiply_adds, 'parameters': parameters}
-  for number, name in enumerate(('batch1', 'batch128')):
-    result['speedup_8_over_64_' + name] = round(
-        found[64][number] / found[8][number], 2)
+        'images_per_second': round(128e3 / many), 'file_bytes': sizes[name],
+        'speedup_batch1': round(found['64'][0] / one, 2),
+        'speedup_batch128': round(found['64'][1] / many, 2),
+        'widths': [*networks[name]], 'multiply_adds': multiply_adds,
+        'parameters': parameters}
   result.update(profile=profiles, machine=timing.machine(), rounds=ROUNDS,
                 date=datetime.date.today().isoformat())
   timing.report(result, FLAGS.json)

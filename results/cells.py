@@ -7,6 +7,7 @@ parent does not fit, as the table would mix them, no matter whether this sweep
 would make it. About 0.1 s, and a second for each gigabyte of checkpoints.
 """
 import functools
+import itertools
 import math
 import os
 import re
@@ -20,7 +21,8 @@ from thinet import files
 # As in the programs; a test compares them.
 RANDOM_STREAMS = 2
 BATCH_SIZE = 128
-CONV1_CHANNELS = 64
+CONV1_CHANNELS = 64    # Before compression, as the widths of the others:
+OTHERS = {'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192}
 LEARNING_RATES = {'published': 0.1, 'fast': 0.02, 'finetune': 0.01}
 NUM_IMAGES = 50000
 LOCATIONS = 10
@@ -31,7 +33,11 @@ TEST_FILES = ['test_batch.bin']
 CHECKPOINT_PARTS = ['.index', '.data-00000-of-00001']
 
 SCRATCH = 'scratch'
-MODES = '(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
+MODES = ['%s_%s' % mode for mode in itertools.product(
+    ['thinet', 'thinet_kept', 'least_squares', 'l1', 'random'],
+    ['none', 'scale', 'full', 'network'])]
+BUDGET = 'budget'      # In a size; behind it the share, as in budget0.25.
+SIZE = '[1-9][0-9]*|%s0[.][0-9]*[1-9]' % BUDGET
 # Settings of run.json and compress.json -> the sweep's settings.
 VARIABLES = {'schedule': 'SCHEDULE', 'precision': 'PRECISION',
              'epochs': 'EPOCHS', 'finetune_epochs': 'FINETUNE_EPOCHS'}
@@ -53,6 +59,7 @@ class Settings(typing.NamedTuple):
   finetune_epochs: float
   modes: list            # Compressed and fine-tuned.
   controls: list         # Compressed alone.
+  budgets: tuple = ()    # Sizes: for each seed a cell more.
   jobs: int = 1          # Cells side by side,
   gpus: tuple = ()       # or one on each of these.
 
@@ -61,13 +68,18 @@ class Network(typing.NamedTuple):
   """A network of the sweep; a folder."""
   seed: int
   mode: str              # 'scratch', or <criterion>_<reconstruction>.
-  width: int
+  size: object           # Channels of conv1, or a budget as 'budget0.25'.
   fine_tuned: bool = False
 
   @property
   def name(self):
-    return '%s_%d%s' % (self.mode, self.width,
+    return '%s_%s%s' % (self.mode, self.size,
                         '_finetuned' if self.fine_tuned else '')
+
+  @property
+  def share(self):
+    """The budget as a share of the parent's costs; None for a width."""
+    return share(self.size)
 
   @property
   def parent(self):
@@ -79,10 +91,10 @@ class Network(typing.NamedTuple):
 
 
 class Cell(typing.NamedTuple):
-  """What runs at a time: a training, or all of a width from one parent."""
+  """What runs at a time: a training, or all of a size from one parent."""
   stage: str             # 'scratch' or 'slim'.
   seed: int
-  width: int
+  size: object           # As a network's.
 
 
 class Data(typing.NamedTuple):
@@ -92,10 +104,21 @@ class Data(typing.NamedTuple):
   test: str              # SHA-256 of the test file.
 
 
+def share(size):
+  """The share of a size that is a budget, as 0.25; None for a width."""
+  return (float(size[len(BUDGET):]) if str(size).startswith(BUDGET) else None)
+
+
+def size_of(word):
+  """A size from a word: a whole number, or a budget as it is."""
+  return word if word.startswith(BUDGET) else int(word)
+
+
 def from_environment(environment):
   """Makes Settings from the environment of run_experiments.sh."""
   words = {name: environment[name].split()
-           for name in ('WIDTHS', 'SEEDS', 'MODES', 'CONTROLS', 'GPUS')}
+           for name in ('WIDTHS', 'BUDGETS', 'SEEDS', 'MODES', 'CONTROLS',
+                        'GPUS')}
   return Settings(
       out=environment['OUT'], data_dir=environment['DATA_DIR'],
       widths=[int(word) for word in words['WIDTHS']],
@@ -104,6 +127,7 @@ def from_environment(environment):
       precision=environment['PRECISION'],
       finetune_epochs=float(environment['FINETUNE_EPOCHS']),
       modes=words['MODES'], controls=words['CONTROLS'],
+      budgets=tuple(BUDGET + word for word in words['BUDGETS']),
       jobs=int(environment['JOBS']), gpus=tuple(words['GPUS']))
 
 
@@ -117,20 +141,23 @@ def plan(settings):
   cells = [Cell(SCRATCH, seed, width)
            for width in widths for seed in settings.seeds]
   if settings.modes or settings.controls:
-    cells += [Cell('slim', seed, width)
-              for width in widths[1:] for seed in settings.seeds]
+    cells += [Cell('slim', seed, size)
+              for size in widths[1:] + list(settings.budgets)
+              for seed in settings.seeds]
   return cells
 
 
 def networks(cell, settings):
   """The networks that a cell makes, in their order."""
   if cell.stage == SCRATCH:
-    return [Network(cell.seed, SCRATCH, cell.width)]
+    return [Network(cell.seed, SCRATCH, cell.size)]
   result = []
   for mode in settings.modes + settings.controls:
-    result.append(Network(cell.seed, mode, cell.width))
+    result.append(Network(cell.seed, mode, cell.size))
     if mode in settings.modes:
-      result.append(Network(cell.seed, mode, cell.width, fine_tuned=True))
+      result.append(Network(cell.seed, mode, cell.size, fine_tuned=True))
+  if share(cell.size):   # Last, because it takes their widths.
+    result.append(Network(cell.seed, SCRATCH, cell.size))
   return result
 
 
@@ -163,13 +190,14 @@ def found(out):
   for above in names(out):
     seed = re.fullmatch('seed(0|[1-9][0-9]*)', above, re.A)
     for name in names(os.path.join(out, above)) if seed else []:
-      match = re.fullmatch('(%s|%s)_([1-9][0-9]*)(_finetuned)?' % (
-          SCRATCH, MODES), name, re.A)
-      if match and not (match[1] == SCRATCH and match[5]):
-        result.append(Network(int(seed[1]), match[1], int(match[4]),
-                              bool(match[5])))
+      match = re.fullmatch('(%s)_(%s)(_finetuned)?' % (
+          '|'.join([SCRATCH] + MODES), SIZE), name, re.A)
+      if match and not (match[1] == SCRATCH and match[3]):
+        result.append(Network(int(seed[1]), match[1], size_of(match[2]),
+                              bool(match[3])))
   return sorted(result, key=lambda each: (
-      each.mode != SCRATCH, each.seed, -each.width, each))
+      each.mode != SCRATCH, each.seed, 0 if each.share else -each.size,
+      each.name))
 
 
 @functools.cache
@@ -191,6 +219,23 @@ def made(settings, network):
 def rated(settings, network):
   """What eval.json says of a network, or None."""
   return read(os.path.join(folder(settings, network), 'eval.json'))
+
+
+def widths(settings, network):
+  """The widths of a network's layers.
+
+  All compressions of a parent by one budget choose the same widths, so those of
+  a budget are in the first compress.json that is there.
+
+  Returns:
+    name -> number; of a budget, name -> None before its first compression.
+  """
+  if not network.share:
+    return dict(OTHERS, conv1_channels=network.size)
+  reports = (made(settings, Network(network.seed, mode, network.size))
+             for mode in MODES)
+  first = next(filter(None, reports), {})
+  return {name: first.get(name) for name in ('conv1_channels', *OTHERS)}
 
 
 def read_data(data_dir):
@@ -227,7 +272,7 @@ def expected(settings, data, network):
     is another such dict. None is what is not known without data.
   """
   common = {'random_streams': RANDOM_STREAMS, 'data_digest': data.training,
-            'seed': network.seed, 'conv1_channels': network.width}
+            'seed': network.seed, **widths(settings, network)}
   if network.mode == SCRATCH:
     return dict(
         common, batch_size=BATCH_SIZE, schedule=settings.schedule,
@@ -244,13 +289,14 @@ def expected(settings, data, network):
   return dict(
       common, batch_size=BATCH_SIZE, locations_per_image=LOCATIONS,
       num_images=data.examples and min(NUM_IMAGES, data.examples),
+      multiply_adds_share=network.share, parameters_share=network.share,
       parent_step=last_step(settings.epochs, data))
 
 
 def differences(values, wanted):
   """Yields (name, value, wanted value) of what differs, parents included."""
   for name, value in wanted.items():
-    other = values.get(name)
+    other = values.get(name, OTHERS.get(name))   # The usual widths are unsaid.
     if isinstance(value, dict):
       yield from differences(other if isinstance(other, dict) else {}, value)
     elif value is not None and (other != value or
@@ -294,6 +340,11 @@ def sentence(settings, network, name, value, wanted):
     return ('%s was made by a version of the programs that draws other images '
             'from the same seed (random_streams=%s, not %s); go on with that '
             'version, or name another OUT.' % (path, value, wanted))
+  if network.mode == SCRATCH and network.share and name in (
+      'conv1_channels', *OTHERS):
+    return ('%s was trained with %s=%s, but the compressions of its budget '
+            'have %s; move it out of OUT, or name another OUT.' % (
+                path, name, value, wanted))
   return ('%s was made with %s=%s, not %s; go back to that, move the folder '
           'out of OUT, or name another OUT.' % (path, VARIABLES.get(name, name),
                                             value, wanted))

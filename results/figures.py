@@ -1,4 +1,4 @@
-"""Draws a table: accuracy against the width of conv1 or the multiply-adds."""
+"""Draws tables: accuracy against the width of conv1, the work or the size."""
 import io
 
 import matplotlib
@@ -46,6 +46,44 @@ def _spread(heights, low, high, gap):
           for behind, height in zip(range(len(placed))[::-1], placed)]
 
 
+def _plot(axes, cost, rows, colour, style='-'):
+  """Plots a curve of rows, cost(row) each; returns its cheap end."""
+  rows = sorted(rows, key=cost)
+  costs = [cost(row) for row in rows]
+  heights = [float(row['top1_mean']) for row in rows]
+  bars = [float(row['top1_sd']) if row['n'] > 2 else 0 for row in rows]
+  axes.errorbar(costs, heights, bars, color=colour, marker='.', linestyle=style,
+                linewidth=1.5, capsize=2)
+  return costs[0], heights[0]
+
+
+def _label(axes, ends, cheapest):
+  """Labels curves on the left of all; ends is label -> (cost, top-1)."""
+  low, high = axes.get_ylim()
+  labels = sorted(ends, key=lambda label: (ends[label][1], label))
+  for label, y in zip(labels, _spread(
+      [ends[label][1] for label in labels], low, high, GAP * (high - low))):
+    axes.annotate(label, ends[label], (cheapest * 0.85, y),
+                  color=COLOURS.get(label, CONTROL), fontsize=8, ha='right',
+                  va='center')
+
+
+def _scale(axes, costs, ticks, left=4.2, right=1.15):
+  """Sets the x axis; left and right, as factors, are the labels' room."""
+  axes.set_xlim(min(costs) / left, max(costs) * right)
+  axes.set_xticks(ticks, ['%.3g' % tick for tick in ticks], fontsize=8)
+  axes.minorticks_off()
+
+
+def _png(figure):
+  """A figure as a PNG file, in bytes."""
+  figure.tight_layout()
+  picture = io.BytesIO()
+  figure.savefig(picture, format='png', dpi=DOTS)
+  pyplot.close(figure)
+  return picture.getvalue()
+
+
 def draw(table, cost, name):
   """Draws top-1 against a cost, without and with fine-tuning beside each other.
 
@@ -68,38 +106,71 @@ def draw(table, cost, name):
     axes.set_xlabel(name)
     axes.set_xscale('log', base=2)
     axes.spines[['top', 'right']].set_visible(False)
-    ends = []
+    ends = {}
     for (where, label), rows in curves(table).items():
       rows = [row for row in rows if row['conv1_channels'] in cost]
       if where != panel or not rows:
         continue
       colour = COLOURS.get(label, CONTROL)
-      rows = sorted(rows, key=lambda row: cost[row['conv1_channels']])
-      costs = [cost[row['conv1_channels']] for row in rows]
-      heights = [float(row['top1_mean']) for row in rows]
-      bars = [float(row['top1_sd']) if row['n'] > 2 else 0 for row in rows]
-      axes.errorbar(costs, heights, bars, color=colour, marker='.',
-                    linewidth=1.5, capsize=2)
+      ends[label] = _plot(axes, lambda row: cost[row['conv1_channels']], rows,
+                          colour)
       shown = [row for row in rows if 'published_top1' in row]
       axes.plot([cost[row['conv1_channels']] for row in shown],
                 [float(row['published_top1']) for row in shown], 'o',
                 color=colour, fillstyle='none', markersize=6)
-      ends.append((heights[0], costs[0], label, colour))
-    low, high = axes.get_ylim()
-    ends.sort()
-    for (height, x, label, colour), y in zip(ends, _spread(
-        [end[0] for end in ends], low, high, GAP * (high - low))):
-      axes.annotate(label, (x, height), (min(cost.values()) * 0.85, y),
-                    color=colour, fontsize=8, ha='right', va='center')
-    axes.set_xlim(min(cost.values()) / 4.2, max(cost.values()) * 1.15)
-    ticks = sorted(cost.values())
-    axes.set_xticks(ticks, ['%.3g' % tick for tick in ticks], fontsize=8)
-    axes.minorticks_off()
+    _label(axes, ends, min(cost.values()))
+    _scale(axes, cost.values(), sorted(cost.values()))
   panels[0].set_ylabel('top-1, % of the test images')
   figure.text(0.99, 0.01, 'rings: published', ha='right', fontsize=8,
               color=CONTROL)
-  figure.tight_layout()
-  picture = io.BytesIO()
-  figure.savefig(picture, format='png', dpi=DOTS)
-  pyplot.close(figure)
-  return picture.getvalue()
+  return _png(figure)
+
+
+def draw_costs(table, budgets):
+  """Draws top-1 against the multiply-adds and against the size.
+
+  Of networks from scratch and of fine-tuned `least_squares, network` ones: a
+  solid curve where a budget was for all layers, a dashed one where conv1 alone
+  is narrower, and a star for the parent. The label of a colour stands at the
+  cheapest network.
+
+  Args:
+    table, budgets: rows as from tables.rows, of widths and of budgets; those
+      without costs are left out. The parent is the first of the table.
+
+  Returns:
+    The picture as a PNG file, in bytes.
+  """
+  figure, panels = pyplot.subplots(1, 2, figsize=INCHES, sharey=True)
+  figure.suptitle('with fine-tuning', fontsize=10)
+  for axes, name, unit, title in zip(
+      panels, ['multiply_adds_mean', 'parameters_mean'], [1e-6, 4e-6],
+      ['million multiply-adds an image', 'size, MB']):
+    axes.set_xlabel(title)
+    axes.set_xscale('log', base=2)
+    axes.spines[['top', 'right']].set_visible(False)
+    cost = lambda row: float(row[name]) * unit
+    ends = {}   # The cheapest network by label.
+    for rows, style in ((table, '--'), (budgets, '-')):
+      drawn = curves([row for row in rows if name in row])
+      for label in ('scratch', 'least_squares, network'):
+        if ('yes', label) in drawn:
+          end = _plot(axes, cost, drawn['yes', label], COLOURS[label], style)
+          ends[label] = min(end, ends.get(label, end))
+    for row in table[:1]:
+      if name in row:
+        point = cost(row), float(row['top1_mean'])
+        axes.plot(*point, '*', color=COLOURS['scratch'], markersize=9)
+        axes.annotate('parent', point, (8, 0), textcoords='offset points',
+                      fontsize=8, va='center')
+    costs = [cost(row) for row in table + budgets if name in row]
+    if costs:
+      low, high = min(costs), max(costs)
+      _label(axes, ends, low)
+      _scale(axes, costs, [2.0**power for power in range(-9, 10)
+                           if low < 2.0**power < high],
+             left=(1.6 * high / low)**0.7, right=1.6)
+  panels[0].set_ylabel('top-1, % of the test images')
+  figure.text(0.99, 0.01, 'solid: all layers; dashed: conv1 alone', ha='right',
+              fontsize=8, color=CONTROL)
+  return _png(figure)

@@ -17,9 +17,9 @@ import cells
 
 from thinet import files
 
-# Of a training step's time, what does not grow with the width, in channels: so
-# much take the other layers, reading and updating on two AVX2 cores.
-CHANNELS_BESIDE = 15
+# Of a training step's time, what does not grow with the network, in multiply-
+# adds of an image: so much take reading and updating on two AVX2 cores.
+BESIDE = 3.14e6
 NOTES = '.cells'       # run_experiments.sh holds the lock of a file for a cell.
 
 
@@ -46,6 +46,14 @@ def held(path):
   finally:
     os.close(descriptor)
   return False
+
+
+def multiply_adds(conv1_channels, conv2_channels, local3_units, local4_units):
+  """Multiply-adds for an image in a network of these widths."""
+  return (24**2 * 75 * conv1_channels +
+          12**2 * 25 * conv1_channels * conv2_channels +
+          6**2 * conv2_channels * local3_units + local3_units * local4_units +
+          10 * local4_units)
 
 
 def is_training(network):
@@ -86,13 +94,13 @@ class Sweep:
 
   @functools.cached_property
   def _known(self):
-    """Kind -> list of (width, seconds for a unit of work)."""
+    """Kind -> list of (multiply-adds, seconds for a unit of work)."""
     known = collections.defaultdict(list)
     for network in self.networks:
       seconds, share = self.seconds(network), self.share(network)
       if seconds and share:
         known[self._kind(network)].append(
-            (network.width, seconds / (share * self._work(network))))
+            (self._cost(network), seconds / (share * self._work(network))))
     return known
 
   def finished(self, network):
@@ -117,7 +125,7 @@ class Sweep:
 
   def note(self, cell):
     """Path of the file that the sweep holds while the cell runs."""
-    return os.path.join(self.settings.out, NOTES, '%s_%d_%d' % cell)
+    return os.path.join(self.settings.out, NOTES, '%s_%d_%s' % cell)
 
   def _running_since(self, cell):
     """When a cell started that runs, as a time stamp; else 0."""
@@ -158,13 +166,21 @@ class Sweep:
   def _kind(self, network):
     """Networks of a kind take times that can be compared."""
     return ('training' if is_training(network) else
-            network.mode.rpartition('_')[2])
+            (network.mode.rpartition('_')[2], network.share is None))
+
+  def _cost(self, network):
+    """A network's multiply-adds; its share while its widths are not chosen."""
+    widths = cells.widths(self.settings, network)
+    if None not in widths.values():
+      return multiply_adds(**widths)
+    return network.share * multiply_adds(cells.CONV1_CHANNELS,
+                                         *cells.OTHERS.values())
 
   def _work(self, network):
     """What the time of a network is proportional to, within its kind."""
     if not is_training(network):
       return 1.0
-    return (network.width + CHANNELS_BESIDE) * (
+    return (self._cost(network) + BESIDE) * (
         self.settings.finetune_epochs if network.fine_tuned else
         self.settings.epochs)
 
@@ -173,9 +189,9 @@ class Sweep:
     known = self._known.get(self._kind(network))
     if not known:
       return None
-    nearest = min(abs(width - network.width) for width, _ in known)
-    rates = [rate for width, rate in known
-             if abs(width - network.width) == nearest]
+    mine = self._cost(network)
+    nearest = min(abs(cost - mine) for cost, _ in known)
+    rates = [rate for cost, rate in known if abs(cost - mine) == nearest]
     return self._work(network) * sum(rates) / len(rates)
 
   @functools.cached_property

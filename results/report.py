@@ -5,9 +5,10 @@
 
 Prints top-1 and top-5 on the test images, a row for each width of conv1 and
 mode: the mean over seeds, ± the standard deviation if there are three runs or
-more, and the published figures beside them. Writes the same into table.csv,
-top-1 against the width and the multiply-adds into top1_by_*.png, and a folder's
-networks into networks.csv, from which the table can be made again.
+more, and the published figures beside them; and, if networks were compressed to
+budgets, a row for each budget and mode. Writes the same into table.csv and
+budgets.csv, top-1 against the width and the costs into top1_by_*.png, and a
+folder's networks into networks.csv, from which all can be made again.
 
 A network whose files are damaged, or that was evaluated before its training
 ended, is named and left out; the exit code is then 1.
@@ -32,6 +33,7 @@ if __name__ == '__main__':
     signal.signal(_number, signal.SIG_DFL)   # They end it without a traceback.
 
 from thinet import files   # First: refuses other versions of Python.
+import cells
 import figures
 import tables
 
@@ -45,16 +47,15 @@ NUMBERS = ['budget', 'top1', 'top5', 'seconds']
 NEEDED = ['conv1_channels', 'top1', 'top5']
 WORDS = {'criterion': tables.CRITERIA, 'reconstruction': tables.RECONSTRUCTIONS,
          'fine_tuned': ['no', 'yes']}
-# Widths of the other layers in the table's networks, where a network says.
-OTHERS = {'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192}
 TABLE = ['conv1_channels', 'criterion', 'reconstruction', 'fine_tuned', 'n',
          'top1_mean', 'top1_sd', 'top5_mean', 'top5_sd', 'published_top1',
          'published_top5']
+BUDGETS = ['budget'] + TABLE[1:9] + ['multiply_adds_mean', 'parameters_mean']
 # Folders of networks; not `scratch_8.old` or `seed0.bak/scratch_8`.
-NETWORK = r'seed\d+/\w+'
+NETWORK = r'seed\d+/\w+?(_budget0\.\d+(_finetuned)?)?'
 PUBLISHED = os.path.join(ROOT, 'results', 'published.csv')
 # What eval.json and the settings in run.json or compress.json both say.
-SHARED = ['conv1_channels', 'seed', 'criterion', 'reconstruction', 'fine_tuned']
+SHARED = ['seed', 'criterion', 'reconstruction', 'fine_tuned', *tables.WIDTHS]
 
 
 def number(name, text):
@@ -122,13 +123,27 @@ def check_same(result, made):
   """Raises ValueError unless eval.json rates the network that was made."""
   settings = made.get('settings', made)
   for name in SHARED:
-    if result.get(name) != settings.get(name):
+    usual = cells.OTHERS.get(name)
+    if result.get(name, usual) != settings.get(name, usual):
       raise ValueError('eval.json is about %s = %.60a, not %.60a' % (
-          name, result.get(name), settings.get(name)))
+          name, result.get(name, usual), settings.get(name, usual)))
   # A compression makes no step.
   if result['global_step'] != made.get('last_step', 0):
     raise ValueError('it was evaluated at step %.60a of %.60a' % (
         result['global_step'], made.get('last_step', 0)))
+
+
+def budget_of(line):
+  """The share of both costs that a network was compressed to, or ''.
+
+  Args:
+    line: its settings, its parent's, and so on up to the training from scratch.
+  """
+  slim = [each for each in line if each.get('fine_tuned') is False]
+  shares = [each.get(name, '') for each in slim
+            for name in ('multiply_adds_share', 'parameters_share')]
+  # Twice compressed, it has more than one share.
+  return shares[0] if len(shares) == 2 and shares[0] == shares[1] else ''
 
 
 def read_network(path):
@@ -162,7 +177,7 @@ def read_network(path):
     values = {name: result.get(name, made.get(name, '')) for name in COLUMNS}
     values.update(
         seed=line[-1].get('seed', ''), schedule=line[-1].get('schedule', ''),
-        criterion=result.get('criterion', 'scratch'),
+        criterion=result.get('criterion', 'scratch'), budget=budget_of(line),
         fine_tuned='yes' if result.get('fine_tuned') else 'no',
         seconds=sum(seconds.values()) if isinstance(seconds, dict) else seconds,
         precision=next((settings['precision'] for settings in line
@@ -195,6 +210,35 @@ def check_data(networks):
              '%.12s...); give each data set a folder of its own.' % (
                  one, other, 'trained' if training else 'evaluated',
                  data[training], other_data[training]))
+
+
+def widths_of(network_):
+  """The widths of a network's layers; those it does not say are the usual."""
+  return [network_[name] or cells.OTHERS[name] for name in tables.WIDTHS]
+
+
+def find_budgets(networks, faults):
+  """Gives trainings from scratch the budgets whose widths they have.
+
+  Args:
+    networks: folder -> network. One that is named after a budget but has not
+      the widths of a compression beside it is removed.
+    faults: list, to which a sentence is added for each of these.
+  """
+  for folder, each in list(networks.items()):
+    above, name = os.path.split(folder)
+    match = re.fullmatch(r'scratch_budget(0\.\d+)', name)
+    if match:
+      budget = decimal.Decimal(match[1])
+      if any(os.path.dirname(other) == above and slim['budget'] == budget and
+             widths_of(slim) == widths_of(each)
+             for other, slim in networks.items()):
+        each['budget'] = budget
+      else:
+        del networks[folder]
+        faults.append('%s is left out: no compression to its budget beside it '
+                      'has its widths; run the sweep again, or move it away.' %
+                      folder)
 
 
 def read_folder(folder, faults):
@@ -230,6 +274,7 @@ def read_folder(folder, faults):
     except (OSError, ValueError) as error:
       faults.append(error)
   check_data(networks)
+  find_budgets(networks, faults)
   return sorted(networks.values(), key=lambda each: (
       each['seed'] or 0, tables.order(tables.cell(each))))
 
@@ -281,7 +326,7 @@ def read_published(path):
 
 
 def chosen(networks, schedule):
-  """Chooses the networks of one table.
+  """Chooses the networks of the two tables.
 
   Args:
     networks: all networks.
@@ -289,14 +334,23 @@ def chosen(networks, schedule):
       or for 'published' if there are several.
 
   Returns:
-    The networks of that schedule in which conv1 alone is narrower.
+    (ours, budgets): the networks of that schedule in which conv1 alone is
+    narrower, and those of a budget.
   """
   found = {each['schedule'] for each in networks} - {''}
   if schedule is None and len(found) > 1:
     schedule = 'published'
-  return [each for each in networks
-          if schedule in (None, each['schedule']) and each['budget'] == '' and
-          all(each[name] in ('', width) for name, width in OTHERS.items())]
+  found = [each for each in networks if schedule in (None, each['schedule'])]
+  return ([each for each in found if each['budget'] == '' and
+           widths_of(each)[1:] == list(cells.OTHERS.values())],
+          [each for each in found if each['budget'] != ''])
+
+
+def with_parents(ours, budgets):
+  """Puts the parents before the networks of budgets, as of the budget 1."""
+  return [dict(each, budget=tables.PARENT) for each in ours
+          if tables.cell(each) == (cells.CONV1_CHANNELS,) + tables.SCRATCH
+          ] + budgets
 
 
 def draw(folder, table, networks):
@@ -317,13 +371,20 @@ def sections(networks, table):
   groups = {schedule: chosen(networks, schedule) for schedule in sorted(
       {each['schedule'] for each in networks} - {''}, reverse=True)}
   result = {'table': tables.narrow(table),
-            'lost': tables.lost_by_schedule(groups)}
-  for schedule, ours in groups.items():
+            'lost': tables.lost_by_schedule(
+                {schedule: ours for schedule, (ours, _) in groups.items()})}
+  for schedule, (ours, budgets) in groups.items():
     summary = tables.rows(ours, {})
     result['table ' + schedule] = tables.narrow(summary)
     result['rest ' + schedule] = tables.narrow(summary, tables.REST)
     for name, text in tables.differences(ours).items():
       result['%s %s' % (name, schedule)] = text
+    if budgets:
+      result['budgets ' + schedule] = tables.narrow_budgets(
+          tables.rows(budgets, {}, 'budget'))
+      for name, text in tables.differences(with_parents(ours, budgets),
+                                           'budget').items():
+        result['budgets %s %s' % (name, schedule)] = text
   return result
 
 
@@ -403,8 +464,15 @@ def read(source, faults):
                  source, error))
 
 
-def write_files(source, networks, ours, table):
-  """Writes table.csv, the figures and, for a folder, networks.csv."""
+def write_files(source, networks, ours, table, budgets):
+  """Writes the tables, the figures and, for a folder, networks.csv.
+
+  Args:
+    source: the folder, or a networks.csv.
+    networks: all networks.
+    ours: those of the table.
+    table, budgets: rows of both tables.
+  """
   folder = source
   if os.path.isdir(source):
     write(os.path.join(folder, 'networks.csv'), as_csv(COLUMNS, networks))
@@ -412,6 +480,11 @@ def write_files(source, networks, ours, table):
     folder = os.path.dirname(os.path.abspath(source))
   write(os.path.join(folder, 'table.csv'), as_csv(TABLE, map(rounded, table)))
   draw(folder, table, ours)
+  if budgets:
+    write(os.path.join(folder, 'budgets.csv'),
+          as_csv(BUDGETS, map(rounded, budgets)))
+    write(os.path.join(folder, 'top1_by_cost.png'),
+          figures.draw_costs(table, budgets))
 
 
 def fill_in(path, networks, table):
@@ -448,27 +521,32 @@ def main():
   except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
     sys.exit('%s cannot be read as published results (%s: %s).' % (
         arguments.published, type(error).__name__, error))
-  ours = chosen(networks, arguments.schedule)
+  ours, with_budget = chosen(networks, arguments.schedule)
   table = tables.rows(ours, published)
+  budgets = tables.rows(with_budget, {}, 'budget')
   if not table:
     sys.exit('%s holds no network of this table; leave out --schedule.' %
              arguments.source)
-  if len(ours) < len(networks):
+  others = len(networks) - len(ours) - len(with_budget)
+  if others:
     print('%d of %d networks are not in this table: their schedule is another, '
           'or other layers than conv1 are narrower.' % (
-              len(networks) - len(ours), len(networks)), file=sys.stderr)
+              others, len(networks)), file=sys.stderr)
   try:
     if not arguments.schedule:
-      write_files(arguments.source, networks, ours, table)
+      write_files(arguments.source, networks, ours, table, budgets)
     if arguments.readme:
       fill_in(arguments.readme, networks, table)
   except files.FileError as error:   # What was found is printed all the same.
     faults.append(error)
   for fault in faults:
     print(fault, file=sys.stderr)
-  texts = [tables.full(table)]
+  texts = [tables.full(table)] + [tables.full_budgets(budgets)] * bool(budgets)
   if arguments.differences:
     texts += ['%s:\n%s' % item for item in tables.differences(ours).items()]
+    if budgets:
+      texts += ['budgets %s:\n%s' % item for item in tables.differences(
+          with_parents(ours, with_budget), 'budget').items()]
   show('\n\n'.join(texts))
   return 1 if faults else 0
 

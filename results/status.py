@@ -4,6 +4,7 @@
   python results/status.py left             # a line a cell: slim 0 8
   python results/status.py left slim 0 8    # a line a network of this cell
   python results/status.py cell slim 0 8 l1_full_8   # as this network begins
+  python results/status.py widths slim 0 budget0.25  # as flags, if chosen
   python results/status.py status           # at any time
   python results/status.py made 112         # at its end, after 112 seconds
 
@@ -28,7 +29,7 @@ from thinet import files
 
 def name(cell):
   """What its lines begin with, as 'seed 0 slim 8'."""
-  return 'seed %d %s %d' % (cell.seed, cell.stage, cell.width)
+  return 'seed %d %s %s' % (cell.seed, cell.stage, cell.size)
 
 
 def duration(seconds):
@@ -142,13 +143,13 @@ def say_status(sweep):
 
 
 def cell_of(words):
-  """The cell of a stage, a seed and a width."""
-  return cells.Cell(words[0], int(words[1]), int(words[2]))
+  """The cell of a stage, a seed and a size."""
+  return cells.Cell(words[0], int(words[1]), cells.size_of(words[2]))
 
 
-def say_cell(sweep, stage, seed, width, network=''):
+def say_cell(sweep, stage, seed, size, network=''):
   """What a cell begins with, or that it is done, and the time left."""
-  this = cell_of([stage, seed, width])
+  this = cell_of([stage, seed, size])
   mine = cells.networks(this, sweep.settings)
   words = ('Cell %d of %d' % (sweep.plan.index(this) + 1, len(sweep.plan))
            if this in sweep.plan else 'A cell of its own')
@@ -170,12 +171,13 @@ def say_cell(sweep, stage, seed, width, network=''):
 def say_made(sweep, seconds=''):
   """What the sweep has made."""
   out = sweep.settings.out
+  names = ['table.csv'] + ['budgets.csv'] * bool(sweep.settings.budgets)
   took = sum(sweep.seconds(each) or 0 for each in sweep.networks)
   figures = sorted(glob.glob(os.path.join(glob.escape(out), '*.png')))
   return ['%s%d networks, %s of computing.' % (
       'Done in %s: ' % duration(int(seconds)) if seconds else '',
       len(sweep.networks), duration(took)),
-          'Table: ' + os.path.join(out, 'table.csv'),
+          *('Table: ' + os.path.join(out, name) for name in names),
           *('Figure: ' + path for path in figures),
           'Curves: ' + shlex.join([sys.executable, '-m', 'tensorboard.main',
                                    '--logdir=' + out])]
@@ -185,11 +187,19 @@ def say_left(sweep, *cell):
   """The cells that are not done, or the networks of one, with a reason."""
   if cell:
     return sweep.reasons(cell_of(cell))
-  return ['%s %d %d' % each for each in sweep.plan if sweep.reasons(each)]
+  return ['%s %d %s' % each for each in sweep.plan if sweep.reasons(each)]
+
+
+def say_widths(sweep, *cell):
+  """The widths that a cell's compressions have, as flags; before them none."""
+  last = cells.networks(cell_of(cell), sweep.settings)[-1]
+  widths = cells.widths(sweep.settings, last)
+  return [' '.join('--%s=%d' % width for width in widths.items()
+                   if None not in widths.values())]
 
 
 ANSWERS = {'plan': say_plan, 'left': say_left, 'cell': say_cell,
-           'status': say_status, 'made': say_made}
+           'status': say_status, 'made': say_made, 'widths': say_widths}
 
 
 def show(lines):
@@ -247,8 +257,8 @@ def read_sweep(cell=None):
 
 def main(arguments):
   what, *words = arguments
-  found = read_sweep(cell_of(words) if what in ('cell', 'left') and words else
-                     None)
+  found = read_sweep(cell_of(words) if words and what in (
+      'cell', 'left', 'widths') else None)
   if not found:
     return 2
   return show(ANSWERS[what](pace.Sweep(*found), *words))

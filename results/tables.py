@@ -32,6 +32,18 @@ CHOICES = {'%s, %s' % (criterion, reconstruction): (
            for reconstruction in ('full', 'network')
            for criterion in ('l1', 'random')}
 
+# What the lines of a table are of: column of networks.csv -> heading.
+SIZES = {'conv1_channels': 'conv1', 'budget': 'budget'}
+PARENT = 1   # The parent's share of its own costs, where lines are of budgets.
+BUDGETS = {name: FRONT[name]
+           for name in ('scratch', 'network', 'network, fine-tuned')}
+# Modes of which a table says what they lose to the parent.
+LOST = {'conv1_channels': {name: COMPRESSED[name]
+                           for name in ('full', 'network')},
+        'budget': {name: mode for name, mode in FRONT.items()
+                   if mode != SCRATCH}}
+WIDTHS = ['conv1_channels', 'conv2_channels', 'local3_units', 'local4_units']
+
 # Student's t, the 0.975 quantiles of 1 to 20 degrees of freedom. Above 20 the
 # last one serves; it makes intervals a little too wide.
 T = [decimal.Decimal(value) for value in (
@@ -62,41 +74,47 @@ def grid(lines, left=()):
       for line in [lines[0], rule] + lines[1:])
 
 
-def cell(network):
-  """The (width,) + mode of a network, or of a row."""
-  return (network['conv1_channels'], network['criterion'],
-          network['reconstruction'], network['fine_tuned'])
+def cell(network, size='conv1_channels'):
+  """The (size,) + mode of a network, or of a row."""
+  return (network[size], network['criterion'], network['reconstruction'],
+          network['fine_tuned'])
 
 
 def order(key):
-  """Where a (width,) + mode stands in a table: widest first."""
+  """Where a (size,) + mode stands in a table: widest first."""
   return (-key[0], CRITERIA.index(key[1]), RECONSTRUCTIONS.index(key[2]),
           key[3])
 
 
-def rows(networks, published):
-  """Summarizes networks: a row for each width and mode.
+def rows(networks, published, size='conv1_channels'):
+  """Summarizes networks: a row for each size and mode.
 
   Args:
     networks: those of one table.
-    published: (width,) + mode -> (top1, top5).
+    published: (size,) + mode -> (top1, top5).
+    size: one of SIZES.
 
   Returns:
-    Dicts with the columns of table.csv, in its order. The figures are Decimal,
-    not rounded; those that are not known are left out.
+    Dicts with the columns of table.csv or budgets.csv, in its order, and the
+    mean widths. The figures are Decimal, not rounded; those that are not known
+    are left out.
   """
   groups = collections.defaultdict(list)
   for network in networks:
-    groups[cell(network)].append(network)
+    groups[cell(network, size)].append(network)
   result = []
   for key in sorted(groups, key=order):
-    row = dict(zip(('conv1_channels', 'criterion', 'reconstruction',
-                    'fine_tuned'), key), n=len(groups[key]))
+    row = dict(zip((size, 'criterion', 'reconstruction', 'fine_tuned'), key),
+               n=len(groups[key]))
     for name in ('top1', 'top5'):
       values = [network[name] for network in groups[key]]
       row[name + '_mean'] = statistics.mean(values)
       if len(values) > 1:
         row[name + '_sd'] = statistics.stdev(values)
+    for name in WIDTHS + ['multiply_adds', 'parameters']:
+      values = [network[name] for network in groups[key]]
+      if '' not in values:
+        row[name + '_mean'] = statistics.mean(map(decimal.Decimal, values))
     if key in published:
       row['published_top1'], row['published_top5'] = published[key]
     result.append(row)
@@ -111,17 +129,19 @@ def spread(row, name):
   return text
 
 
+def mode_of(row):
+  """A row's mode in words."""
+  return ', '.join(filter(None, [
+      row['criterion'], row['reconstruction'],
+      'fine-tuned' if row['fine_tuned'] == 'yes' else '']))
+
+
 def full(table):
   """The table that is printed, a line for each width and mode."""
   lines = [['conv1', 'mode', 'n', 'top-1, %', 'published', 'top-5, %',
             'published']]
   for row in table:
-    name = row['criterion']
-    if row['reconstruction']:
-      name += ', ' + row['reconstruction']
-    if row['fine_tuned'] == 'yes':
-      name += ', fine-tuned'
-    lines.append([str(row['conv1_channels']), name, str(row['n'])])
+    lines.append([str(row['conv1_channels']), mode_of(row), str(row['n'])])
     for accuracy in ('top1', 'top5'):
       figure = row.get('published_' + accuracy)
       lines[-1] += [spread(row, accuracy), shown(figure) if figure else '']
@@ -138,6 +158,39 @@ def narrow(table, columns=None):
   return grid([['conv1'] + list(columns)] + [
       [str(width)] + [cells.get((width,) + column, '')
                       for column in columns.values()] for width in widths])
+
+
+def costs(row):
+  """A row's mean multiply-adds and parameters as a list of text."""
+  return [shown(row[name] / unit, digits) + sign if name in row else ''
+          for name, unit, digits, sign in (
+              ('multiply_adds_mean', 1000000, 2, ' M'),
+              ('parameters_mean', 1000, 0, ' k'))]
+
+
+def full_budgets(table):
+  """The table of budgets that is printed, a line for each budget and mode."""
+  lines = [['budget', 'mean widths', 'multiply-adds', 'parameters', 'mode', 'n',
+            'top-1, %', 'top-5, %']]
+  for row in table:
+    widths = [shown(row[name + '_mean'], 0) if name + '_mean' in row else '?'
+              for name in WIDTHS]
+    lines.append([str(row['budget']), '/'.join(widths), *costs(row),
+                  mode_of(row), str(row['n']), spread(row, 'top1'),
+                  spread(row, 'top5')])
+  return grid(lines, left=['mode'])
+
+
+def narrow_budgets(table):
+  """Top-1 with n, a line a budget, with its costs in the first of its rows."""
+  cells, prices = {}, {}
+  for row in table:
+    cells[cell(row, 'budget')] = '%s (%d)' % (spread(row, 'top1'), row['n'])
+    prices.setdefault(row['budget'], costs(row))
+  return grid([['budget', 'multiply-adds', 'parameters'] + list(BUDGETS)] + [
+      [str(budget)] + price + [cells.get((budget,) + mode, '')
+                               for mode in BUDGETS.values()]
+      for budget, price in prices.items()])
 
 
 def interval(mean, degrees, squares, inverse):
@@ -181,33 +234,35 @@ def unpaired(values, others):
       one / len(values) + one / len(others)), len(values), len(others))
 
 
-def by_seed(networks):
-  """(width,) + mode -> {seed: top1}."""
+def by_seed(networks, size):
+  """(size,) + mode -> {seed: top1}."""
   result = collections.defaultdict(dict)
   for network in networks:
     if network['seed'] != '':
-      result[cell(network)][network['seed']] = network['top1']
+      result[cell(network, size)][network['seed']] = network['top1']
   return result
 
 
-def losses(networks):
-  """Yields (width, mode, points lost by each parent) without training."""
-  found = by_seed(networks)
-  widths = sorted({key[0] for key in found}, reverse=True)
-  parents = found[(max(widths, default=0),) + SCRATCH]
-  for width in widths:
-    for name in ('full', 'network'):
-      slim = found[(width,) + COMPRESSED[name]]
+def losses(networks, size='conv1_channels'):
+  """Yields (size, mode, points lost by each parent), for the modes of LOST."""
+  found = by_seed(networks, size)
+  sizes = sorted({key[0] for key in found}, reverse=True)
+  largest = PARENT if size == 'budget' else max(sizes, default=0)
+  parents = found[(largest,) + SCRATCH]
+  for each in sizes:
+    for name, mode in LOST[size].items():
+      slim = found[(each,) + mode]
       both = sorted(parents.keys() & slim.keys())
       if both:
-        yield width, name, [parents[seed] - slim[seed] for seed in both]
+        yield each, name, [parents[seed] - slim[seed] for seed in both]
 
 
-def lost(networks):
-  """Points of top-1 that the parents lose without training: mean and each."""
-  return grid([['conv1', 'mode', 'points lost', 'by parent']] + [
-      [str(width), name, paired(points), ', '.join(map(shown, points))]
-      for width, name, points in losses(networks)], left=['mode', 'by parent'])
+def lost(networks, size='conv1_channels'):
+  """Points of top-1 that the parents lose: mean and each."""
+  return grid([[SIZES[size], 'mode', 'points lost', 'by parent']] + [
+      [str(each), name, paired(points), ', '.join(map(shown, points))]
+      for each, name, points in losses(networks, size)],
+              left=['mode', 'by parent'])
 
 
 def lost_by_schedule(groups):
@@ -221,23 +276,24 @@ def lost_by_schedule(groups):
       for width in sorted({width for width, _ in cells}, reverse=True)])
 
 
-def compared(networks, columns):
-  """Differences of top-1 by width.
+def compared(networks, columns, size='conv1_channels'):
+  """Differences of top-1 by size.
 
   Args:
     networks: those of one table.
     columns: heading -> (mode, the mode it is compared with).
+    size: one of SIZES.
 
   Returns:
     Markdown. A cell is paired by seed, with one n, where a seed has both modes;
     otherwise it is unpaired, with the n of each mode.
   """
-  found = by_seed(networks)
-  lines = [['conv1'] + list(columns)]
-  for width in sorted({key[0] for key in found}, reverse=True):
+  found = by_seed(networks, size)
+  lines = [[SIZES[size]] + list(columns)]
+  for each in sorted({key[0] for key in found}, reverse=True):
     cells = []
     for one, other in columns.values():
-      ours, theirs = found[(width,) + one], found[(width,) + other]
+      ours, theirs = found[(each,) + one], found[(each,) + other]
       both = sorted(ours.keys() & theirs.keys())
       if both:
         cells.append(paired([ours[seed] - theirs[seed] for seed in both]))
@@ -245,12 +301,13 @@ def compared(networks, columns):
         cells.append(unpaired(list(ours.values()), list(theirs.values()))
                      if ours and theirs else '')
     if any(cells):
-      lines.append([str(width)] + cells)
+      lines.append([str(each)] + cells)
   return grid(lines)
 
 
-def differences(networks):
+def differences(networks, size='conv1_channels'):
   """The tables of differences: name -> Markdown."""
   above = {name: (column, SCRATCH) for name, column in FINE_TUNED.items()}
-  return {'lost': lost(networks), 'gained': compared(networks, above),
-          'choices': compared(networks, CHOICES)}
+  return {'lost': lost(networks, size),
+          'gained': compared(networks, above, size),
+          'choices': compared(networks, CHOICES, size)}

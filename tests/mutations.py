@@ -1169,11 +1169,22 @@ MUTATIONS = {
             ('if seconds and share:', 'if share is not None:'),
         ],
         'test_pace.py::test_time_is_scaled_by_width_and_epochs': [
-            ('CHANNELS_BESIDE = 15', 'CHANNELS_BESIDE = 0'),
+            ('BESIDE = 3.14e6', 'BESIDE = 0.0'),
             ('self.settings.finetune_epochs if network.fine_tuned',
              'self.settings.epochs if network.fine_tuned'),
-            ('if abs(width - network.width) == nearest]', ']'),
+            ('if abs(cost - mine) == nearest]', ']'),
             ('sum(seconds.values())', 'max(seconds.values())'),
+        ],
+        'test_pace.py::test_a_budget_takes_the_time_of_its_widths': [
+            ('    return network.share * multiply_adds(',
+             '    return multiply_adds('),
+            ('    if None not in widths.values():', '    if False:'),
+            ("(network.mode.rpartition('_')[2], network.share is None))",
+             "network.mode.rpartition('_')[2])"),
+        ],
+        'test_cells.py::test_constants_are_those_of_the_programs': [
+            ('6**2 * conv2_channels', '12**2 * conv2_channels'),
+            ('          10 * local4_units)', '          64 * local4_units)'),
         ],
         'test_pace.py::test_a_stage_waits_for_the_one_before_and_cells_share_'
         'what_is_free': [
@@ -1196,6 +1207,14 @@ MUTATIONS = {
         ],
     },
     'results/status.py': {
+        'test_run_experiments.py::test_the_cell_of_a_budget_goes_on_with_its_'
+        'widths': [
+            ('if None not in widths.values())]', ')]'),
+        ],
+        'test_run_experiments.py::test_it_says_what_it_will_do_does_and_has_'
+        'made': [
+            (" + ['budgets.csv'] * bool(sweep.settings.budgets)", ''),
+        ],
         'test_pace.py::test_a_cell_is_done_running_failed_or_waiting': [
             ("if note.startswith('failed'):", 'if False:'),
             ('  if cell in sweep.running:', '  if False:'),
@@ -1208,6 +1227,16 @@ MUTATIONS = {
         ],
     },
     'results/tables.py': {
+        'test_report.py::test_table_of_budgets_by_hand': [
+            ("largest = PARENT if size == 'budget' else max(",
+             'largest = max('),
+            ('                   if mode != SCRATCH}}', '}}'),
+            ('statistics.mean(map(decimal.Decimal, values))',
+             'decimal.Decimal(values[0])'),
+            ("'parameters_mean', 1000,", "'parameters_mean', 1024,"),
+            ('compared(networks, above, size)', 'compared(networks, above)'),
+            ("cell(row, 'budget')", 'cell(row)'),
+        ],
         'test_report.py::test_a_mean_is_rounded_once': [
             ('decimal.ROUND_HALF_UP', 'decimal.ROUND_HALF_EVEN'),
             ('decimal.ROUND_HALF_UP', 'decimal.ROUND_DOWN'),
@@ -1273,6 +1302,7 @@ MUTATIONS = {
             ("schedule=line[-1].get('schedule', '')",
              "schedule=line[0].get('schedule', '')"),
             ("made.get('end', '')", "made.get('start', '')"),
+            ('usual = cells.OTHERS.get(name)', 'usual = None'),
         ],
         'test_report.py::test_a_mean_is_rounded_once': [
             ('tables.shown(value, 3)', 'tables.shown(value)'),
@@ -1283,8 +1313,31 @@ MUTATIONS = {
         ],
         'test_report.py::test_a_table_is_of_one_schedule_and_of_conv1_alone': [
             ("schedule = 'published'", "schedule = 'fast'"),
-            (" and each['budget'] == ''", ''),
-            ("'local3_units': 384, ", ''),
+            (" if each['budget'] == '' and", ' if'),
+            ('widths_of(each)[1:] == list(cells.OTHERS.values())', 'True'),
+            ('          [each for each in found if', '          [each for each '
+             'in networks if'),
+            ('len(ours) - len(with_budget)', 'len(ours)'),
+        ],
+        'test_report.py::test_table_of_budgets_by_hand': [
+            (' and shares[0] == shares[1] else', ' else'),
+            ("each.get('fine_tuned') is False", "each.get('fine_tuned')"),
+            ("        each['budget'] = budget\n", '        pass\n'),
+            ('dict(each, budget=tables.PARENT)', 'dict(each)'),
+            ('(cells.CONV1_CHANNELS,) + tables.SCRATCH\n',
+             '(1,) + tables.SCRATCH\n'),
+            ("(_budget0\\.\\d+(_finetuned)?)?'", "(_budget0\\.\\d+)?'"),
+            ('TABLE[1:9]', 'TABLE[1:8]'),
+        ],
+        'test_report.py::test_a_training_without_a_compression_of_its_budget_'
+        'is_left_out': [
+            ('widths_of(slim) == widths_of(each)', 'True'),
+            ("slim['budget'] == budget and", ''),
+            ('if any(os.path.dirname(other) == above and', 'if any('),
+            ('        del networks[folder]\n', ''),
+        ],
+        'test_report.py::test_a_network_is_rated_at_its_widths': [
+            ("'fine_tuned', *tables.WIDTHS]", "'fine_tuned']"),
         ],
         'test_report.py::test_what_is_drawn_of_the_committed_networks': [
             ("each['multiply_adds'] / 1e6", "each['multiply_adds'] / 1e3"),
@@ -1302,7 +1355,8 @@ MUTATIONS = {
             ('return 1 if faults else 0', 'return 0'),
         ],
         'test_report.py::test_files_that_do_not_belong_together_are_left_out': [
-            ('if result.get(name) != settings.get(name):', 'if False:'),
+            ('if result.get(name, usual) != settings.get(name, usual):',
+             'if False:'),
             ("if result['global_step'] != made.get('last_step', 0):",
              'if False:'),
             ("if each['data_digest'] != line[-1]['data_digest']:", 'if False:'),
@@ -1391,7 +1445,40 @@ MUTATIONS = {
              'sys.exit('),
         ],
     },
+    'results/figures.py': {
+        'test_report.py::test_the_figure_of_costs_shows_both_tables': [
+            ("((table, '--'), (budgets, '-'))", "((table, '-'), (budgets, "
+             "'-'))"),
+            ('[1e-6, 4e-6]', '[1e-6, 1e-6]'),
+            ('curves([row for row in rows if name in row])', 'curves(rows)'),
+            ('min(end, ends.get(label, end))', 'end'),
+            ("if ('yes', label) in drawn:", "if label == 'scratch':"),
+            ('left=(1.6 * high / low)**0.7, ', 'left=1.1, '),
+            ('**0.7, right=1.6)', '**0.7)'),
+            ('rows = sorted(rows, key=cost)', 'rows = list(rows)'),
+            ("if row['n'] > 2 else 0", "if 'top1_sd' in row else 1"),
+        ],
+    },
     'results/cells.py': {
+        'test_cells.py::test_a_training_from_scratch_has_the_widths_of_its_'
+        'budget': [
+            ('**widths(settings, network)}', '}'),
+            ('multiply_adds_share=network.share, parameters_share='
+             'network.share,\n', '\n'),
+            ('(made(settings, Network(network.seed, mode, network.size))',
+             '(made(settings, network)'),
+            ('  if network.mode == SCRATCH and network.share and name in (',
+             '  if False and name in ('),
+            # Only while its sweep makes them.
+            ('             for mode in MODES)', '             for mode in '
+             'settings.modes)'),
+        ],
+        'test_report.py::test_a_table_is_of_one_schedule_and_of_conv1_alone': [
+            ("'local3_units': 384, ", ''),
+        ],
+        'test_cells.py::test_folders_of_other_names_are_not_looked_at': [
+            ("'[1-9][0-9]*|%s0[.][0-9]*[1-9]'", "'[1-9][0-9]*|%s0[.][0-9]*'"),
+        ],
         'test_cells.py::test_constants_are_those_of_the_programs': [
             ('RANDOM_STREAMS = 2', 'RANDOM_STREAMS = 3'),
             ("'finetune': 0.01}", "'finetune': 0.02}"),
@@ -1400,6 +1487,8 @@ MUTATIONS = {
         'width': [
             ('  if settings.modes or settings.controls:\n', '  if True:\n'),
             ('    if mode in settings.modes:\n', '    if True:\n'),
+            ('widths[1:] + list(settings.budgets)\n', 'widths[1:]\n'),
+            ('  if share(cell.size):', '  if False:'),
         ],
         'test_cells.py::test_what_is_damaged_is_not_finished': [
             ('    if digest != self._digest(network, step):', '    if False:'),
@@ -1436,6 +1525,8 @@ MUTATIONS = {
         'test_cells.py::test_networks_made_by_hand_in_another_way_do_not_fit': [
             ('        learning_rate=LEARNING_RATES[settings.schedule],\n', ''),
             ("            'seed': network.seed, ", '            '),
+            (', OTHERS.get(name))   #', ')   #'),
+            ('return dict(OTHERS, conv1', 'return dict(conv1'),
         ],
         'test_cells.py::test_a_training_of_another_length_does_not_fit': [
             ("      yield from differences(report, {'last_step': last_"
@@ -1448,10 +1539,12 @@ MUTATIONS = {
             ('set -feuo', 'set -euo'),
             ('  ((word < 2 ** 31)) ||', '  ((word < 2 ** 40)) ||'),
             ('((${#list[@]} >= $2 &&', '((${#list[@]} >= 0 &&'),
+            ('{0,2}[1-9][0-9]{0,9}', '{0,2}[0-9]{0,9}'),
         ],
         'test_run_experiments.py::test_settings_are_split_and_normalised': [
             ('  for word in ${!1//,/ }; do', '  for word in ${!1}; do'),
             ('[[ $1 != GPUS && " ${list[*]} "', '[[ " ${list[*]} "'),
+            ("words BUDGETS 0 $many '0*[.]", "words BUDGETS 0 $many '0?[.]"),
         ],
         'test_run_experiments.py::test_a_schedule_has_its_epochs': [
             ('[published]=128 [fast]=50', '[published]=128 [fast]=51'),
@@ -1497,9 +1590,23 @@ MUTATIONS = {
         'test_run_experiments.py::test_slurm_jobs_wait_for_their_seeds_'
         'parent': [
             ('"--chdir=$stood" ', ''),
+            ('cell slim $seed budget$share', 'cell slim $seed $share'),
         ],
         'test_run_experiments.py::test_slurm_has_no_empty_jobs': [
-            ('    [[ $widths ]] || continue\n', ''),
+            ('    [[ ! $widths ]] ||\n      submit "scratch',
+             '    submit "scratch'),
+            ('[[ ! $widths || ! $MODES$CONTROLS ]]', '[[ ! $widths ]]'),
+            ('[[ ! $widths || ! $MODES$CONTROLS ]]', '[[ ! $MODES$CONTROLS ]]'),
+        ],
+        'test_run_experiments.py::test_budgets_without_a_compression_are_'
+        'refused_at_once': [
+            ('[[ ! $BUDGETS || $MODES$CONTROLS ]]', '[[ 1 ]]'),
+        ],
+        'test_run_experiments.py::test_the_cell_of_a_budget_goes_on_with_its_'
+        'widths': [
+            ('"--multiply_adds=${3#budget}" "--parameters', '"--parameters'),
+            ('      ((!${#size[@]})) || trained', '      trained'),
+            ('"${@:3}" \\\n    "--schedule', '"--schedule'),
         ],
     },
 }

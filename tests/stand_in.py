@@ -23,6 +23,8 @@ from thinet import files
 FILES = ['data_batch_%d.bin' % i for i in range(1, 6)], ['test_batch.bin']
 PARTS = ['.index', '.data-00000-of-00001']
 RATES = {'published': 0.1, 'fast': 0.02, 'finetune': 0.01}
+WIDTHS = {'conv1_channels': 64, 'conv2_channels': 64, 'local3_units': 384,
+          'local4_units': 192}
 
 
 def data(flags, names):
@@ -88,34 +90,53 @@ def train(flags, schedule, settings):
   lock.close()
 
 
+def narrowed(widths):
+  """What settings say of widths: of conv1, and of what is not the usual."""
+  return {name: width for name, width in widths.items()
+          if name == 'conv1_channels' or width != WIDTHS[name]}
+
+
 def scratch(flags):
-  train(flags, flags['schedule'],
-        {'conv1_channels': int(flags['conv1_channels'])})
+  train(flags, flags['schedule'], narrowed(
+      {name: int(flags.get(name, width)) for name, width in WIDTHS.items()}))
+
+
+def chosen(flags):
+  """(widths, settings) of a compression; by a budget, the seed changes one."""
+  if 'multiply_adds' not in flags:
+    widths = dict(WIDTHS, conv1_channels=int(flags['conv1_channels']))
+    return widths, {}
+  share = float(flags['multiply_adds'])
+  widths = {name: round(width * share) for name, width in WIDTHS.items()}
+  widths['conv2_channels'] += int(flags['seed'])
+  return widths, {'multiply_adds_share': share,
+                  'parameters_share': float(flags['parameters'])}
 
 
 def compress(flags):
   parent = files.read_json(os.path.join(flags['checkpoint_dir'], 'run.json'))
   step, digest = newest(flags['checkpoint_dir'])
   training, examples = data(flags, FILES[0])
-  result = {
-      'conv1_channels': int(flags['conv1_channels']),
-      'criterion': flags['criterion'],
+  widths, shares = chosen(flags)
+  settings = {
+      **narrowed(widths), **shares, 'criterion': flags['criterion'],
       'reconstruction': flags['reconstruction'], 'seed': int(flags['seed']),
       'fine_tuned': False, 'batch_size': 128,
       'num_images': min(50000, examples),
       'locations_per_image': 10, 'data_digest': training, 'random_streams': 2,
       'parent': parent['settings'], 'parent_step': step,
-      'parent_digest': digest, 'seconds': {'moments': 3.0, 'write': 1.0}}
+      'parent_digest': digest}
   os.makedirs(flags['output_dir'], exist_ok=True)
-  save(flags['output_dir'], 0, result)
-  files.write_json(os.path.join(flags['output_dir'], 'compress.json'), result)
+  save(flags['output_dir'], 0, settings)
+  files.write_json(os.path.join(flags['output_dir'], 'compress.json'), {
+      **settings, **widths, 'seconds': {'moments': 3.0, 'write': 1.0}})
 
 
 def finetune(flags):
   slim = files.read_json(os.path.join(flags['checkpoint_dir'],
                                       'compress.json'))
   train(flags, 'finetune', {
-      'conv1_channels': slim['conv1_channels'], 'fine_tuned': True,
+      **narrowed({name: slim[name] for name in WIDTHS}), 'fine_tuned': True,
       'criterion': slim['criterion'], 'reconstruction': slim['reconstruction'],
       'parent': slim, 'parent_digest': newest(flags['checkpoint_dir'])[1]})
 

@@ -9,6 +9,7 @@ import cifar10
 import cifar10_input
 import cifar10_train
 import conftest
+import pace
 import pytest
 import stand_in
 import thinet_compress
@@ -52,6 +53,26 @@ def finished(data_dir, tmp_path_factory):
   return out
 
 
+def make_budget(seed, data_dir):
+  """Makes, beside a finished sweep, its cell of the budget 0.25."""
+  def run(program, *flags):
+    stand_in.run(program, '--data_dir=' + data_dir, '--seed=0', '--evaluate',
+                 *flags)
+
+  for mode in ('thinet_none', 'l1_full'):
+    run('thinet_compress.py', '--output_dir=%s/%s_budget0.25' % (seed, mode),
+        '--checkpoint_dir=%s/scratch_64' % seed, '--multiply_adds=0.25',
+        '--parameters=0.25', '--criterion=' + mode.split('_')[0],
+        '--reconstruction=' + mode.split('_')[1])
+  slim = '%s/thinet_none_budget0.25' % seed
+  run('thinet_finetune.py', '--checkpoint_dir=' + slim,
+      '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
+  run('cifar10_train.py', '--train_dir=%s/scratch_budget0.25' % seed,
+      '--conv1_channels=16', '--conv2_channels=16', '--local3_units=96',
+      '--local4_units=48', '--schedule=published', '--epochs=5',
+      '--precision=float32')
+
+
 @pytest.fixture
 def sweep(finished, tmp_path):
   """A copy of the finished sweep: path of its seed's folder."""
@@ -83,7 +104,10 @@ def edit(path, **values):
 def test_constants_are_those_of_the_programs():
   assert cells.RANDOM_STREAMS == cifar10_input.RANDOM_STREAMS
   assert cells.BATCH_SIZE == cifar10.FLAGS['batch_size'].default
-  assert cells.CONV1_CHANNELS == cifar10.Widths().conv1_channels
+  assert dict(cells.OTHERS, conv1_channels=cells.CONV1_CHANNELS) == (
+      cifar10.Widths()._asdict())
+  for widths in (cifar10.Widths(), cifar10.Widths(3, 5, 7, 11)):
+    assert pace.multiply_adds(**widths._asdict()) == cifar10.cost(widths)[0]
   assert cells.LEARNING_RATES == {
       each.name: each.learning_rate for each in (
           cifar10.PUBLISHED, cifar10.FAST, thinet_finetune.SCHEDULE)}
@@ -108,6 +132,13 @@ def test_parents_come_first_and_a_cell_has_all_of_a_width():
   assert [each.name for each in cells.networks(plan[-1], chosen)] == [
       'thinet_none_16', 'thinet_none_16_finetuned', 'l1_full_16']
   assert len(cells.plan(chosen._replace(modes=[], controls=[]))) == 6
+  budgets = cells.plan(chosen._replace(budgets=('budget0.5', 'budget0.25')))
+  assert budgets[:-4] == plan and [tuple(cell) for cell in budgets[-4:]] == [
+      ('slim', seed, size) for size in ('budget0.5', 'budget0.25')
+      for seed in (3, 4)]
+  assert [each.name for each in cells.networks(budgets[-1], chosen)] == [
+      'thinet_none_budget0.25', 'thinet_none_budget0.25_finetuned',
+      'l1_full_budget0.25', 'scratch_budget0.25']
 
 
 def test_a_finished_sweep_has_nothing_left(sweep, data_dir, tmp_path):
@@ -246,6 +277,8 @@ def test_one_unfinished_network_does_not_fit_as_well(sweep, data_dir, left):
     ({'criterion': 'l1'}, 'thinet_none_8_finetuned', 'criterion=l1, not thi'),
     ({'parent': 3}, 'thinet_none_8_finetuned', 'random_streams=None'),
     ({'criterion': 'l1'}, 'thinet_none_8', 'criterion=l1, not thinet'),
+    ({'conv2_channels': 32}, 'scratch_8', 'conv2_channels=32, not 64'),
+    ({'local4_units': 9}, 'l1_full_8', 'local4_units=9, not 192'),
     ({'reconstruction': 'full'}, 'thinet_none_8', 'reconstruction=full, not '),
     ({'num_images': 400}, 'thinet_none_8', 'num_images=400, not 500'),
     ({'locations_per_image': 144}, 'thinet_none_8',
@@ -260,6 +293,31 @@ def test_networks_made_by_hand_in_another_way_do_not_fit(
   misfit, _ = answer(settings(sweep.parent, data_dir))
   assert misfit.startswith('%s was made ' % (sweep / name)), misfit
   assert sentence in misfit and misfit.endswith('name another OUT.')
+
+
+def test_a_training_from_scratch_has_the_widths_of_its_budget(sweep, data_dir):
+  make_budget(sweep, data_dir)
+  chosen = settings(sweep.parent, data_dir, budgets=('budget0.25',))
+  assert answer(chosen) == ('', {})
+  scratch, last = (sweep / name for name in ('scratch_budget0.25',
+                                             'l1_full_budget0.25'))
+  (scratch / 'eval.json').unlink()
+  assert answer(chosen)[1].keys() == {'scratch_budget0.25'}
+  # One compression was made again and chose other widths.
+  edit(sweep / 'thinet_none_budget0.25' / 'compress.json', local3_units=97)
+  for lists in ({}, dict(budgets=(), modes=[], controls=[])):
+    assert answer(chosen._replace(**lists)) == (
+        '%s was trained with local3_units=96, but the compressions of its '
+        'budget have 97; move it out of OUT, or name another OUT.' % scratch,
+        None)
+  shutil.rmtree(scratch)
+  assert answer(chosen)[0].startswith(
+      '%s was made with local3_units=96, not 97; ' % last)
+  for folder in sweep.glob('thinet_none_budget*'):
+    shutil.rmtree(folder)
+  # Nor does one whose widths were given by hand.
+  edit(last / 'compress.json', parameters_share=None)
+  assert 'parameters_share=None, not 0.25; ' in answer(chosen)[0]
 
 
 def test_a_training_of_another_length_does_not_fit(sweep, data_dir):
@@ -288,8 +346,9 @@ def test_on_replaced_test_images_all_is_rated_again(sweep, data_dir, tmp_path):
 
 def test_folders_of_other_names_are_not_looked_at(sweep, data_dir):
   for name in ('scratch_08', 'scratch_8_finetuned', 'l2_full_8', 'notes',
-               'scratch_8.old', 'scratch_8\n'):
+               'scratch_8.old', 'scratch_8\n', 'scratch_budget0.5.old'):
     shutil.copytree(sweep / 'scratch_64', sweep / name)
+  shutil.copytree(sweep / 'thinet_none_8', sweep / 'l1_full_budget0.250')
   shutil.copytree(sweep, sweep.parent / 'seed01')
   shutil.copytree(sweep, sweep.parent / 'seed1 copy')
   (sweep.parent / 'seed7').write_text('')
@@ -310,7 +369,7 @@ def test_as_a_program_without_tensorflow(sweep, data_dir):
       os.environ, OUT=str(sweep.parent), DATA_DIR=data_dir, WIDTHS='64 8',
       SEEDS='0', SCHEDULE='published', EPOCHS='5', PRECISION='float32',
       FINETUNE_EPOCHS='2', MODES='thinet_none', CONTROLS='l1_full', JOBS='1',
-      GPUS='')
+      GPUS='', BUDGETS='')
   program = os.path.join(conftest.ROOT, 'results', 'status.py')
 
   def run(*arguments, **changes):

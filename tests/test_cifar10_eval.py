@@ -359,7 +359,7 @@ def test_plain_tensorflow_2_serves_the_export(tmp_path, flags, data_dir, capsys,
   flags(data_dir=data_dir, batch_size=500)
   with tf.Graph().as_default(), tf.Session() as session:
     logits = cifar10.inference(cifar10.inputs('train_eval', tf.constant(
-        0, tf.int64))[0], 12)
+        0, tf.int64))[0], cifar10.Widths(12))
     session.run(tf.local_variables_initializer())
     _, arrays, _ = conftest.newest(trained)
     checkpoint.assign(session, {var: arrays[var.op.name + suffix]

@@ -150,13 +150,14 @@ def test_moments_reader(tmp_path_factory, change, extra):
   made = [algebra.Moments(generator.normal(size=[3, 3]),
                           generator.normal(size=3), 4 + part)
           for part in (0, 1)]
-  moments.cached(str(folder), b'key', 3, lambda: made)
+  wanted = {'x': (b'key', 3)}
+  moments.cached(str(folder), wanted, lambda _: {'x': made})
   path, = folder.glob('*.bin')
   whole = path.read_bytes()
   path.write_bytes(changed(whole, change) + extra)
   again = []
-  found = moments.cached(str(folder), b'key', 3,
-                         lambda: again.append(1) or made)
+  found = moments.cached(str(folder), wanted,
+                         lambda _: again.append(1) or {'x': made})['x']
   assert bool(again) == (changed(whole, change) + extra != whole)
   for one, other in zip(found, made):
     assert all(map(np.array_equal, one, other))

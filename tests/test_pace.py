@@ -13,6 +13,8 @@ PARENT = cells.Network(0, 'scratch', 64)
 NARROW = cells.Network(0, 'scratch', 8)
 SLIM = cells.Network(0, 'thinet_none', 8)
 TUNED = SLIM._replace(fine_tuned=True)
+# Million multiply-adds, and as much beside them as benchmarks/README.md says.
+WIDE, THIN = 18.470784 + 3.14, 3.149184 + 3.14
 
 
 class Folder:
@@ -60,14 +62,13 @@ def test_nothing_is_said_before_anything_is_known(folder):
 
 
 def test_time_is_scaled_by_width_and_epochs(folder):
-  """79 : 23 are 64 + 15 to 8 + 15 channels; see benchmarks/README.md."""
-  folder.make(PARENT, 790)
-  narrow, tuned = 5 * 2 * 23, 2 * 2 * 23   # 790 s = 5 epochs x 79 x 2 s.
+  folder.make(PARENT, 5 * WIDE)   # 5 epochs, a second for each million.
+  narrow, tuned = 5 * THIN, 2 * THIN
   assert folder.sweep().estimate(NARROW) == pytest.approx(narrow)
   assert folder.sweep().estimate(TUNED) == pytest.approx(tuned)
   seconds, _, complete = folder.sweep().time_left()
   assert (seconds, complete) == (pytest.approx(narrow + tuned), False)
-  assert status.left_in_words(folder.sweep()).startswith('at least 0:05:22 ')
+  assert status.left_in_words(folder.sweep()).startswith('at least 0:00:44 ')
   # What was measured at the width itself is better, and more of it still.
   folder.make(NARROW, 300)
   assert folder.sweep().estimate(TUNED) == pytest.approx(120)
@@ -78,13 +79,35 @@ def test_time_is_scaled_by_width_and_epochs(folder):
   assert status.left_in_words(folder.sweep()) == ''
 
 
+def test_a_budget_takes_the_time_of_its_widths(folder):
+  """Before they are chosen, its share of the parent's multiply-adds."""
+  folder.make(PARENT, 5 * WIDE)
+  scratch, slim, wide = (cells.Network(0, mode, size) for mode, size in (
+      ('scratch', 'budget0.25'), ('thinet_none', 'budget0.25'),
+      ('thinet_none', 8)))
+  assert folder.sweep().estimate(scratch) == pytest.approx(
+      5 * (18.470784 / 4 + 3.14))
+  folder.put(slim, 'compress.json', 500, seconds=9, conv1_channels=16,
+             conv2_channels=16, local3_units=96, local4_units=48)
+  # 576 x 75 x 16 + 144 x 25 x 16 x 16 + 36 x 16 x 96 + 96 x 48 + 48 x 10.
+  for network, epochs in ((scratch, 5), (slim._replace(fine_tuned=True), 2)):
+    assert folder.sweep().estimate(network) == pytest.approx(
+        epochs * (1.673184 + 3.14))
+  # A compression of all layers takes longer than one of conv1.
+  folder.finished.add(slim)
+  sweep = folder.sweep(budgets=('budget0.25',))
+  assert (sweep.estimate(slim), sweep.estimate(wide)) == (9, None)
+  assert status.name(sweep.plan[-1]) == 'seed 0 slim budget0.25'
+
+
 def test_a_stage_waits_for_the_one_before_and_cells_share_what_is_free(folder):
   folder.make(PARENT, 790)
   # Two more parents, of 790 s, three trainings of 230, three tunings of 92.
+  narrow, tuned = 790 * THIN / WIDE, 790 * 2 / 5 * THIN / WIDE
   for changes, seconds in [
-      (dict(), 2 * 790 + 3 * 230 + 3 * 92),
-      (dict(jobs=2), 790 + 2 * 230 + 2 * 92),
-      (dict(gpus=('3', '5', '7')), 790 + 92)]:
+      (dict(), 2 * 790 + 3 * narrow + 3 * tuned),
+      (dict(jobs=2), 790 + 2 * narrow + 2 * tuned),
+      (dict(gpus=('3', '5', '7')), 790 + tuned)]:
     sweep = folder.sweep(seeds=[0, 1, 2], **changes)
     assert sweep.time_left()[0] == pytest.approx(seconds)
 
@@ -99,7 +122,7 @@ def test_what_a_program_needs_beside_its_work_is_measured(folder):
   open(note, 'w').close()
   os.utime(note, (NOW - 300,) * 2)
   assert folder.sweep()._seconds_left(sweep.plan[1]) == pytest.approx(
-      93 * 23 / 79 + 7)
+      93 * THIN / WIDE + 7)
   # In a cell, a network begins where the one before ends.
   folder.make(SLIM, {'write': 4})
   folder.put(SLIM, 'eval.json', 150)

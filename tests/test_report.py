@@ -630,16 +630,19 @@ def test_a_table_is_of_one_schedule_and_of_conv1_alone(tmp_path):
                   published.replace('64,384', '32,384') +
                   published.replace('384,192', '192,192') +
                   published.replace('384,192', '384,96') +
-                  published.replace('no,,', 'no,2.5,'))
-  for name in ('table.csv', 'top1_by_conv1_channels.png'):
-    if (tmp_path / name).exists():
-      (tmp_path / name).unlink()
+                  published.replace('no,,', 'no,0.5,') +
+                  GOOD.replace('no,,', 'no,0.25,'))
+  (tmp_path / 'table.csv').unlink()
   fast = run(path, '--schedule=fast')
   assert '81.50' in fast.stdout and '82.50' not in fast.stdout
+  assert '|   0.25 |' in fast.stdout and '|    0.5 |' not in fast.stdout
   assert os.listdir(tmp_path) == ['networks.csv']
   result = run(path)
-  assert result.returncode == 0 and '5 of 6 networks' in result.stderr
-  assert '|  1 |    82.50 |' in result.stdout and '81.50' not in result.stdout
+  assert result.returncode == 0 and '5 of 7 networks' in result.stderr
+  first, second = result.stdout.split('\n\n')
+  assert '|  1 |    82.50 |' in first and '81.50' not in first
+  assert '|    0.5 | 8/64/384/192 |        3.15 M |      974 k |' in second
+  assert '|   0.25 |' not in second
   assert ',1,82.500,' in (tmp_path / 'table.csv').read_text()
   result = run(path, '--schedule=none')
   assert result.returncode == 1 and 'leave out --schedule' in result.stderr
@@ -746,6 +749,131 @@ def test_quantiles_are_student_s():
                        ).startswith('0.50 [0.40, 0.60]')
 
 
+FIRST = {'conv1_channels': 16, 'conv2_channels': 20, 'local3_units': 96,
+         'local4_units': 48}
+THIRD = dict(FIRST, conv1_channels=17, conv2_channels=23)
+
+
+@pytest.fixture
+def budgets(tmp_path):
+  """A folder with a budget from three parents; the third's widths are others.
+
+  One network was compressed by hand, to two shares.
+  """
+  folder = tmp_path / 'budgets'
+  top1 = {0: (85, 70, 80, 79), 1: (86, 71.5, 81.5, 80), 2: (85.5, 71, 80.5, 80)}
+  for seed, (parent, slim, tuned, scratch) in top1.items():
+    above = folder / ('seed%d' % seed)
+    settings = {'seed': seed, 'schedule': 'published',
+                'data_digest': 'trained'}
+    widths = THIRD if seed == 2 else FIRST
+    write(above / 'scratch_64', conv1_channels=64, seed=seed, top1=parent,
+          top5=99, multiply_adds=18470784, parameters=1068298,
+          run={'settings': dict(settings)})
+    costs = dict(multiply_adds=2400000 if seed == 2 else 2100000,
+                 parameters=90000 if seed == 2 else 81000)
+    mode = dict(criterion='least_squares', reconstruction='network', seed=seed)
+    shares = dict(mode, **widths, parent=settings, data_digest='trained',
+                  fine_tuned=False, multiply_adds_share=0.25,
+                  parameters_share=0.25)
+    name = 'least_squares_network_budget0.25'
+    write(above / name, **widths, **mode, **costs, fine_tuned=False, top1=slim,
+          top5=97, compress=dict(shares))
+    if seed == 0:
+      write(above / 'by_hand', **dict(widths, local3_units=100), **mode,
+            fine_tuned=False, top1=69, top5=97, compress=dict(
+                shares, parameters_share=0.5))
+    write(above / (name + '_finetuned'), **widths, **mode, **costs,
+          fine_tuned=True, top1=tuned, top5=98, run={'settings': {
+              'parent': shares}})
+    write(above / 'scratch_budget0.25', **widths, **costs, seed=seed,
+          top1=scratch, top5=97.5, run={'settings': dict(settings)})
+  return folder
+
+
+def test_table_of_budgets_by_hand(budgets):
+  with mock.patch('figures.draw', lambda *_: b''):
+    result = run(budgets, '--differences', '--published=')
+  assert result.returncode == 0 and '1 of 13 networks are' in result.stderr
+  assert result.stdout.split('\n\n')[1] == """\
+| budget | mean widths | multiply-adds | parameters |\
+ mode                               |  n |     top-1, % |     top-5, % |
+| -----: | ----------: | ------------: | ---------: |\
+ ---------------------------------- | -: | -----------: | -----------: |
+|   0.25 | 16/21/96/48 |        2.20 M |       84 k |\
+ scratch                            |  3 | 79.67 ± 0.58 | 97.50 ± 0.00 |
+|   0.25 | 16/21/96/48 |        2.20 M |       84 k |\
+ least_squares, network             |  3 | 70.83 ± 0.76 | 97.00 ± 0.00 |
+|   0.25 | 16/21/96/48 |        2.20 M |       84 k |\
+ least_squares, network, fine-tuned |  3 | 80.67 ± 0.76 | 98.00 ± 0.00 |"""
+  assert (budgets / 'budgets.csv').read_text() == """\
+budget,criterion,reconstruction,fine_tuned,n,top1_mean,top1_sd,top5_mean,\
+top5_sd,multiply_adds_mean,parameters_mean
+0.25,scratch,,no,3,79.667,0.577,97.500,0.000,2200000.000,84000.000
+0.25,least_squares,network,no,3,70.833,0.764,97.000,0.000,2200000.000,84000.000
+0.25,least_squares,network,yes,3,80.667,0.764,98.000,0.000,2200000.000,84000.000
+"""
+  assert (budgets / 'table.csv').read_text().splitlines()[1:] == [
+      '64,scratch,,no,3,85.500,0.500,99.000,0.000,,']
+  # Lost 15, 14.5, 14.5 and 5, 4.5, 5; gained 1, 1.5, 0.5; t is 4.303.
+  lost, gained = (
+      text.splitlines()[3:] for text in result.stdout.split('\n\n')[5:7])
+  assert [re.sub(' +', ' ', line) for line in lost] == [
+      '| 0.25 | network | 14.67 [13.95, 15.38] (3) | 15.00, 14.50, 14.50 |',
+      '| 0.25 | network, fine-tuned | 4.83 [4.12, 5.55] (3) | '
+      '5.00, 4.50, 5.00 |']
+  assert [re.sub(' +', ' ', line) for line in gained] == [
+      '| 0.25 | | | | 1.00 [-0.24, 2.24] (3) |']
+  # Without the parents, nothing is said to be lost.
+  assert tables.lost([each for each in report.read_folder(str(budgets), [])
+                      if each['budget'] != ''], 'budget').count('\n') == 1
+  # The file says the same, and to a README.
+  with mock.patch('figures.draw', lambda *_: b''):
+    again = run(budgets / 'networks.csv', '--differences', '--published=')
+    assert again.stdout == result.stdout
+    marks = '<!-- budgets published -->%s<!-- /budgets published -->'
+    (budgets / 'README.md').write_text(marks % '')
+    assert run(budgets, '--readme=%s' % (budgets / 'README.md')).returncode == 0
+  assert (budgets / 'README.md').read_text() == marks % """
+| budget | multiply-adds | parameters |          scratch |          network |\
+ network, fine-tuned |
+| -----: | ------------: | ---------: | ---------------: | ---------------: |\
+ ------------------: |
+|   0.25 |        2.20 M |       84 k | 79.67 ± 0.58 (3) | 70.83 ± 0.76 (3) |\
+    80.67 ± 0.76 (3) |
+"""
+
+
+@pytest.mark.parametrize('case', ['widths', 'budget', 'seed'])
+def test_a_training_without_a_compression_of_its_budget_is_left_out(budgets,
+                                                                    case):
+  scratch = budgets / 'seed0' / 'scratch_budget0.25'
+  if case == 'widths':
+    settings = files.read_json(str(scratch / 'run.json'))['settings']
+    shutil.rmtree(scratch)
+    write(scratch, **dict(FIRST, local4_units=47), seed=0, top1=79, top5=97.5,
+          run={'settings': dict(settings, local4_units=47)})
+  elif case == 'budget':
+    scratch = scratch.rename(budgets / 'seed0' / 'scratch_budget0.5')
+  else:   # Only those of other parents are there.
+    for folder in (budgets / 'seed0').glob('least_squares_*'):
+      shutil.rmtree(folder)
+  faults = []
+  networks = report.read_folder(str(budgets), faults)
+  assert faults == [
+      '%s is left out: no compression to its budget beside it has its widths; '
+      'run the sweep again, or move it away.' % scratch]
+  assert [each['seed'] for each in networks if each['criterion'] == 'scratch'
+          and each['conv1_channels'] != 64] == [1, 2]
+
+
+def test_a_network_is_rated_at_its_widths(budgets):
+  path = str(budgets / 'seed0' / 'scratch_budget0.25' / 'eval.json')
+  files.write_json(path, dict(files.read_json(path), local3_units=95))
+  with pytest.raises(ValueError, match='about local3_units = 95, not 96'):
+    report.read_network(path)
+
+
 def row(width, criterion, reconstruction, fine_tuned, top1, n=1, **more):
   return dict(conv1_channels=width, criterion=criterion, top1_mean=top1, n=n,
               reconstruction=reconstruction, fine_tuned=fine_tuned, **more)
@@ -779,6 +907,57 @@ def test_figures_show_what_the_table_says(monkeypatch):
     assert [point.tolist() for line in rings
             for point in line.get_xydata()] == [[4, 81]]
   assert picture[:4] == b'\x89PNG'
+
+
+def test_the_figure_of_costs_shows_both_tables(monkeypatch):
+  """Solid for all layers, dashed for conv1 alone, and a star."""
+  def costs(millions, parameters):
+    return dict(multiply_adds_mean=decimal.Decimal(millions * 10**6),
+                parameters_mean=decimal.Decimal(parameters))
+
+  network = ('least_squares', 'network')
+  table = [row(64, 'scratch', '', 'no', 85.0, **costs(16, 1000000)),
+           row(8, 'scratch', '', 'no', 81.0, 3, top1_sd=decimal.Decimal('0.5'),
+               **costs(4, 900000)),
+           row(8, *network, 'no', 70.0, **costs(4, 900000)),
+           row(8, *network, 'yes', 82.0, **costs(4, 900000)),
+           row(8, 'thinet', 'none', 'yes', 60.0, **costs(4, 900000)),
+           row(4, 'scratch', '', 'no', 1.0)]   # Of no known cost.
+  budgets = [row(None, 'scratch', '', 'no', 80.0, **costs(8, 500000)),
+             row(None, *network, 'yes', 84.0, **costs(8, 500000)),
+             row(None, *network, 'yes', 83.0, **costs(3, 250000))]
+  drawn = []
+  monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
+  assert figures.draw_costs(table, budgets)[:4] == b'\x89PNG'
+  assert [axes.get_xlabel() for axes in drawn[0].axes] == [
+      'million multiply-adds an image', 'size, MB']
+  black, blue = (figures.COLOURS[name]
+                 for name in ('scratch', 'least_squares, network'))
+  for axes, slim, wide, half, quarter in zip(drawn[0].axes, (4, 3.6), (16, 4),
+                                             (8, 2), (3, 1)):
+    lines = [container.lines[0] for container in axes.containers]
+    assert [(line.get_color(), line.get_linestyle(),
+             [tuple(point) for point in line.get_xydata().round(9)])
+            for line in lines] == [
+                (black, '--', [(slim, 81), (wide, 85)]),
+                (blue, '--', [(slim, 82)]),
+                (black, '-', [(half, 80)]),
+                (blue, '-', [(quarter, 83), (half, 84)])]
+    bars, = axes.containers[0].lines[2]
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [
+        [80.5, 81.5], [85, 85]]
+    star, = (line for line in axes.lines if line.get_marker() == '*')
+    assert star.get_xydata().tolist() == [[wide, 85]]
+    assert {text.get_text(): tuple(np.round(text.xy, 9))
+            for text in axes.texts} == {
+        'parent': (wide, 85), 'least_squares, network': (quarter, 83),
+        'scratch': min((slim, 81), (half, 80))}
+    low, high = axes.get_xlim()   # All text is beside what is drawn.
+    drawn[0].canvas.draw()
+    for text in axes.texts:
+      ends = axes.transData.inverted().transform(text.get_window_extent())
+      assert low < ends[0, 0] and ends[1, 0] < high
+      assert ends[1, 0] < quarter or ends[0, 0] > wide
 
 
 @pytest.mark.parametrize('top1', [20.0, 80.0])

@@ -172,33 +172,38 @@ def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
                                                    recorder):
   """Each line of a cell has its name, and commands can be pasted anywhere."""
   out = tmp_path / "o'u t"
-  settings = recorder(JOBS='2')
+  settings = recorder(JOBS='2', BUDGETS='.250')
   code, plan = ended(sweep(data_dir, out, 'plan', **settings))
   assert code == 0 and not out.exists() and not calls(tmp_path)
-  assert [line.split() for line in plan.splitlines()[1:4]] == [
+  assert [line.split() for line in plan.splitlines()[1:5]] == [
       ['seed', '0', 'scratch', '64', '1', 'network', 'waiting'],
       ['seed', '0', 'scratch', '8', '1', 'network', 'waiting'],
-      ['seed', '0', 'slim', '8', '4', 'networks', 'waiting']]
+      ['seed', '0', 'slim', '8', '4', 'networks', 'waiting'],
+      ['seed', '0', 'slim', 'budget0.25', '5', 'networks', 'waiting']]
   assert '2 cells at a time on the processor, %d core' % len(
       os.sched_getaffinity(0)) in plan
   code, output = ended(sweep(data_dir, out, **settings))
   assert code == 0 and output.startswith(plan)
   during, report = output[len(plan):].split('\n+ ')
-  named = dict(re.fullmatch(r'\[seed 0 (\w+ \d+)\] (.*)', line).groups()[::-1]
+  named = dict(re.fullmatch(r'\[seed 0 (\w+ \S+)\] (.*)', line).groups()[::-1]
                for line in during.splitlines())
   assert [cell for line, cell in named.items()
-          if line.startswith('Cell 1 of 3: training scratch_64')] == [
+          if line.startswith('Cell 1 of 4: training scratch_64')] == [
               'scratch 64']   # The time left, too, if the other was faster.
   words = [line for line in named if 'network 4 of 4' in line]
   assert words[0].startswith(
-      'Cell 3 of 3, network 4 of 4: fine-tuning thinet_scale_8_finetuned (the '
+      'Cell 3 of 4, network 4 of 4: fine-tuning thinet_scale_8_finetuned (the '
       'sweep: ') and named[words[0]] == 'slim 8'
+  words = [line for line in named if 'network 5 of 5' in line]
+  assert words[0].startswith(
+      'Cell 4 of 4, network 5 of 5: training scratch_budget0.25 (the sweep: ')
   assert re.search(r'\d+ % done, about \d:\d\d:\d\d left\)\.$', words[0])
-  assert named['Cell 3 of 3 is done.'] == 'slim 8'
-  made = report.splitlines()[-3:]
-  assert re.match(r'Done in \d:\d\d:\d\d: 6 networks, 0:01:28 of', made[0])
-  assert made[1] == 'Table: %s/table.csv' % out
-  assert shlex.split(made[2])[1:] == [
+  assert named['Cell 4 of 4 is done.'] == 'slim budget0.25'
+  made = report.splitlines()[-4:]
+  assert re.match(r'Done in \d:\d\d:\d\d: 11 networks, 0:02:36 of', made[0])
+  assert made[1:3] == ['Table: %s/%s.csv' % (out, name)
+                       for name in ('table', 'budgets')]
+  assert shlex.split(made[3])[1:] == [
       sys.executable, '-m', 'tensorboard.main', '--logdir=%s' % out]
   training = next(line for line in named if 'conv1_channels=8' in line)
   (out / 'seed0' / 'scratch_8' / 'eval.json').unlink()
@@ -258,6 +263,51 @@ def test_a_gpu_that_tensorflow_does_not_see_is_named(tmp_path, data_dir):
   (tmp_path / 'nvidia' / 'cudnn').mkdir(parents=True)
   words = plan(PYTHONPATH=str(tmp_path), GPUS='2 5', CUDA_VISIBLE_DEVICES='')
   assert '2 cells at a time on GPU 2 5: NVIDIA L4.' in words
+
+
+def test_the_cell_of_a_budget_goes_on_with_its_widths(tmp_path, data_dir,
+                                                      recorder):
+  """Its commands; by hand, stopped in its last training and continued."""
+  out = tmp_path / 'out'
+  stand_in.run('cifar10_train.py', '--data_dir=' + data_dir, '--seed=3',
+               '--evaluate', '--train_dir=%s/seed3/scratch_64' % out,
+               '--schedule=published', '--epochs=5', '--precision=float32')
+  settings = recorder(MODES='thinet_none', CONTROLS='l1_full')
+  cell = [data_dir, out, 'cell', 'slim', '3', 'budget0.25']
+  process = sweep(*cell, WAIT='scratch_budget', **settings)
+  wait_for(process, 'waiting as')
+  process.terminate()
+  assert ended(process)[0] == 143
+  first = [[flag.replace('%s/seed3/' % out, '') for flag in call[1:]]
+           for call in calls(tmp_path)]
+  parent = '--checkpoint_dir=scratch_64'
+  common = ['--data_dir=' + data_dir, '--evaluate']
+  training = ['cifar10_train.py', '--seed=3', '--train_dir=scratch_budget0.25',
+              '--conv1_channels=16', '--conv2_channels=19', '--local3_units=96',
+              '--local4_units=48', '--schedule=published', '--epochs=5',
+              '--precision=float32', *common]
+  budget = ['--multiply_adds=0.25', '--parameters=0.25']
+  assert first == [
+      ['thinet_compress.py', '--seed=3', '--output_dir=thinet_none_budget0.25',
+       parent, *budget, '--criterion=thinet', '--reconstruction=none', *common],
+      ['thinet_finetune.py', '--seed=3',
+       '--checkpoint_dir=thinet_none_budget0.25',
+       '--train_dir=thinet_none_budget0.25_finetuned', '--epochs=2',
+       '--precision=float32', *common],
+      ['thinet_compress.py', '--seed=3', '--output_dir=l1_full_budget0.25',
+       parent, *budget, '--criterion=l1', '--reconstruction=full', *common],
+      training]
+  code, output = ended(sweep(*cell, **settings))
+  assert code == 0 and len(calls(tmp_path)) == 5, output
+  assert output.splitlines()[-1].startswith('A cell of its own is done')
+  # Without a compression, nothing says how wide a training is to be.
+  shutil.rmtree(out / 'seed3' / 'scratch_budget0.25')
+  for folder in out.glob('seed3/*_budget0.25*'):
+    shutil.rmtree(folder)
+  code, output = ended(sweep(*cell, **dict(settings, CONTROLS='l1_full',
+                                           MODES='', SKIP='thinet_compress')))
+  assert code == 1 and len(calls(tmp_path)) == 6
+  assert 'its programs ran, but l1_full_budget0.25 it is not made' in output
 
 
 # ---------------------------------------------------------------------- stops
@@ -487,6 +537,7 @@ def normalised(tmp_path):
     ('CONTROLS', 'l1_full,thinet_none,random_none', 'l1_full random_none'),
     ('GPUS', '0,1', '0 1'), ('GPUS', '0 00', '0 0'),
     ('GPUS', 'GPU-8932f937-d72c', 'GPU-8932f937-d72c'), ('JOBS', '02', '2'),
+    ('BUDGETS', '0.250 .25,00.5\n0.0625', '0.25 0.5 0.0625'),
     ('PRECISION', ' bfloat16', 'bfloat16')])
 def test_settings_are_split_and_normalised(normalised, name, value, expected):
   assert normalised(**{name: value})[name] == expected
@@ -519,6 +570,7 @@ def test_a_schedule_has_its_epochs(normalised):
     ('GPUS', '-1', '-1'), ('GPUS', '0;1', '0;1'),
     ('MODES', 'thinet_none thinet_al', 'thinet_al'),
     ('MODES', 'thinet', 'thinet'), ('MODES', '*', '*'),
+    ('BUDGETS', '0.5 1', '1'), ('BUDGETS', '0.0', '0.0'),
     ('CONTROLS', 'l2_full', 'l2_full')])
 def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   process = sweep('data', tmp_path / 'out', **{name: value})
@@ -527,6 +579,14 @@ def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   assert output.startswith(
       "run_experiments.sh: %s has '%s'; give " % (name, word))
   assert len(output.splitlines()) == 1
+
+
+def test_budgets_without_a_compression_are_refused_at_once(tmp_path):
+  code, output = ended(sweep('data', tmp_path / 'out', 'plan', MODES='',
+                             BUDGETS='0.5'))
+  assert (code, output) == (2, (
+      "run_experiments.sh: BUDGETS has '0.5', but MODES and CONTROLS are empty;"
+      ' name one.\n'))
 
 
 @pytest.mark.parametrize('name, value', [
@@ -607,20 +667,27 @@ echo "$((100 + count));cluster"
 
 def test_slurm_jobs_wait_for_their_seeds_parent(tmp_path, submit):
   """The calls of sbatch; tests/slurm/ runs a real one."""
-  jobs = submit('slurm', '--gpus=1', SEEDS='0 4', WIDTHS='64 16 8', OUT='out')
+  jobs = submit('slurm', '--gpus=1', SEEDS='0 4', WIDTHS='64 16 8', OUT='out',
+                BUDGETS='.5 .25')
   assert all(job['gpus'] == '1' and 'requeue' in job and
              job['chdir'] == str(tmp_path) for job in jobs)
   assert [(job['job-name'], job.get('array'), job.get('dependency'))
           for job in jobs] == [
               ('scratch-0-64', None, None), ('scratch-0', '16,8', None),
               ('slim-0', '16,8', 'afterok:100'),
+              ('slim-0-budget0.5', None, 'afterok:100'),
+              ('slim-0-budget0.25', None, 'afterok:100'),
               ('scratch-4-64', None, None), ('scratch-4', '16,8', None),
-              ('slim-4', '16,8', 'afterok:103'),
-              ('report', None, 'afterany:100:101:102:103:104:105')]
-  assert jobs[3]['wrap'].endswith(' %s cell scratch 4 64' % SCRIPT)
-  assert jobs[5]['wrap'].endswith(' %s cell slim 4 $SLURM_ARRAY_TASK_ID' %
+              ('slim-4', '16,8', 'afterok:105'),
+              ('slim-4-budget0.5', None, 'afterok:105'),
+              ('slim-4-budget0.25', None, 'afterok:105'),
+              ('report', None, 'afterany:100:101:102:103:104:105:106:107:108:'
+               '109')]
+  assert jobs[5]['wrap'].endswith(' %s cell scratch 4 64' % SCRIPT)
+  assert jobs[7]['wrap'].endswith(' %s cell slim 4 $SLURM_ARRAY_TASK_ID' %
                                   SCRIPT)
-  assert jobs[6]['wrap'].endswith(' %s table' % SCRIPT)
+  assert jobs[9]['wrap'].endswith(' %s cell slim 4 budget0.25' % SCRIPT)
+  assert jobs[10]['wrap'].endswith(' %s table' % SCRIPT)
 
 
 def test_without_slurm_it_says_so(tmp_path):
@@ -636,6 +703,8 @@ def test_without_slurm_it_says_so(tmp_path):
 
 @pytest.mark.parametrize('settings, names', [
     (dict(WIDTHS='64'), ['scratch-0-64', 'report']),
+    (dict(WIDTHS='64', BUDGETS='0.5'),
+     ['scratch-0-64', 'slim-0-budget0.5', 'report']),
     (dict(WIDTHS='8', MODES='', CONTROLS=''),
      ['scratch-0-64', 'scratch-0', 'report'])])
 def test_slurm_has_no_empty_jobs(submit, settings, names):

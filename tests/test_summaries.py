@@ -118,6 +118,8 @@ def test_hparams_have_a_row_for_each_network(ask, sweep):
             str(width), '0' if name == 'scratch' else '3',
             {'scratch': '30', 'slim': '0', 'tuned': '6'}[name]]
     assert ' 5' < '12' and len(hparams['conv1_channels']) == 10
+    assert hparams['widths of all layers'].split() == [str(width), '64', '384',
+                                                       '192']
     assert (hparams['criterion'], hparams.get('reconstruction'),
             hparams['fine_tuned'], hparams.get('training schedule')) == {
                 'scratch': ('scratch', None, False, 'published'),

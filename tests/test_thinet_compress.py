@@ -79,10 +79,8 @@ def sample_of(num_images, locations, seed, batch_size):
 
 def sampled(arrays, *sample):
   """(fit, check): moments of the averaged network's patches."""
-  return moments.fit_and_check(
-      thinet_compress.sampled_batches(checkpoint.averages(arrays),
-                                      sample_of(*sample), ['conv1']),
-      {'conv1': arrays['conv1/biases'].size})['conv1']
+  return thinet_compress.make_moments(
+      checkpoint.averages(arrays), sample_of(*sample), ['conv1'])['conv1']
 
 
 def test_scales_are_fitted_to_the_average_and_checked_on_the_rest(drawn):
@@ -403,7 +401,8 @@ def test_network_reconstruction_nears_the_original_layer_by_layer(
     report, (_, arrays, settings) = compress(
         flags, data_dir, trained, tmp_path / mode, widths.get('conv1_channels'),
         reconstruction=mode, criterion='least_squares', **{
-            name: width for name, width in widths.items() if 'conv1' not in name})
+            name: width for name, width in widths.items()
+            if name != 'conv1_channels'})
     found, = conftest.outputs(arrays, ['softmax_linear'])
     errors[mode] = np.square(found - original).sum()
   assert list(report['refits']) == refits + ['all']
@@ -458,8 +457,9 @@ def test_a_sensitivity_is_what_a_layer_alone_does_to_the_logits(
       averages_of(trained)['softmax_linear/weights'])
   removed = 1 + int(np.argmin(abs(errors[1:-1] - 0.1)))
   _, (_, slim, _) = compress(
-      flags, data_dir, trained, tmp_path / 'b', None, local4_units=192 - removed,
-      criterion='least_squares', reconstruction='full')
+      flags, data_dir, trained, tmp_path / 'b', None,
+      local4_units=192 - removed, criterion='least_squares',
+      reconstruction='full')
   flags(batch_size=500)   # All images of the drawn data.
   target, narrow = (conftest.outputs(arrays, ['softmax_linear'])[0]
                     for arrays in (conftest.newest(trained)[1], slim))

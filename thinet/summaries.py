@@ -39,6 +39,8 @@ COLUMNS = {
     'fine_tuned': 'fine_tuned', 'reconstruction': 'reconstruction',
     'seed': 'seed', 'steps': 'global_step', 'training precision': 'precision',
     'training rate': 'learning_rate', 'training schedule': 'schedule'}
+WIDTHS = 'widths of all layers'   # A column of these, side by side.
+LAYERS = ['conv1_channels', 'conv2_channels', 'local3_units', 'local4_units']
 # Those that are costs: title -> (key in eval.json, factor).
 COSTS = {'size in million parameters': ('parameters', 1e-6),
          'time of a batch in ms': ('latency_ms', 1.0),
@@ -142,6 +144,8 @@ def write_row(folder, settings, result):
   known = {'criterion': 'scratch', 'fine_tuned': False, **settings, **result}
   values = {title: known[name] for title, name in COLUMNS.items()
             if name in known}
+  if all(name in known for name in LAYERS):
+    values[WIDTHS] = ' '.join('%4d' % known[name] for name in LAYERS)
   for title, value in values.items():
     if isinstance(value, int) and not isinstance(value, bool):
       values[title] = '%10d' % value
@@ -153,7 +157,7 @@ def write_row(folder, settings, result):
       [os.path.basename(os.path.abspath(folder)), settings],
       sort_keys=True).encode()).hexdigest()[:8]
   heading = hparams_summary.hparams_config_pb(
-      hparams=[hparams_summary.HParam(each) for each in [*COLUMNS, *COSTS]],
+      hparams=[hparams_summary.HParam(each) for each in [*COLUMNS, *COSTS, WIDTHS]],
       metrics=[hparams_summary.Metric(PRECISION % 1, display_name='top-1'),
                hparams_summary.Metric(PRECISION % 5, display_name='top-5')])
   row = hparams_summary.hparams_pb(values, trial_id=name)

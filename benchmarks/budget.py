@@ -1,0 +1,220 @@
+"""Compares ways to choose the widths of all layers under a budget.
+
+  python benchmarks/budget.py --data_dir=data \\
+      --checkpoint_dir=runs/seed0/scratch_64 [--json]
+
+For half, a quarter and a tenth of the multiply-adds and of the parameters:
+
+losses: the least sum of the layers' losses (thinet_compress.py's own way).
+front_to_back: the same widths, one layer compressed after the other, each with
+  its choice and reconstruction by what the network before feeds to its reader.
+uniform: the same share of each layer's width.
+search: as in NetAdapt (Yang et al., ECCV 2018): again and again, of four
+  networks, each with one layer so much narrower that the cost farthest from its
+  budget falls by STEP of the parent's, the one with the best top-1 after full
+  reconstruction.
+global_l1: all channels ranked together by their own and their reader's weights'
+  L1 norms, relative to the layer's mean (Torch-Pruning's global magnitude
+  pruning); its channels, too, are those that the ranking keeps.
+
+Each gives a network by full reconstruction of all readers, on moments of the
+first 40,000 training images in random order; the others, held out from the
+compression, rate it. The least-squares criterion chooses the channels, except
+global_l1's. Some minutes on two cores, nearly all of them for the search.
+
+--json prints one object: by budget and way, top1 on the images held out,
+widths, shares of both costs and seconds; parent_top1, date and machine.
+"""
+import datetime
+import os
+import sys
+import time
+
+sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                                os.pardir))
+
+import cifar10
+import cifar10_input
+from thinet import checkpoint
+from thinet import prune
+from thinet import tensorflow as tf
+import thinet_compress
+import timing
+
+import numpy as np
+
+FLAGS = cifar10.FLAGS
+for _name in ('data_dir', 'checkpoint_dir'):
+  tf.app.flags.declare_key_flag(_name)
+tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
+
+SHARES, SAMPLED, LOCATIONS = [0.5, 0.25, 0.1], 0.8, 10
+STEP, SEARCH_IMAGES = 0.05, 2000
+
+
+class Compression:
+  """A parent, its moments, and the images that they do not see."""
+
+  def __init__(self, parent, sample, examples):
+    self.parent, self.sample, self.examples = parent, sample, examples
+    self.found = thinet_compress.make_moments(parent.averages, sample,
+                                              cifar10.LAYERS)
+    self.whole = cifar10.Widths(*map(len, (
+        parent.averages[layer + '/biases'] for layer in cifar10.LAYERS)))
+
+  def shares(self, widths):
+    """The network's multiply-adds and parameters as shares of the parent's."""
+    return np.divide(cifar10.cost(widths), cifar10.cost(self.whole))
+
+  def rebuilt(self, widths=None, kept=None):
+    """The network of these widths, or of these channels: name -> array."""
+    if kept is None:
+      choices = thinet_compress.choose_all(self.parent, self.found, widths)
+      kept = {layer: choice.kept for layer, choice in choices.items()}
+    changed, _, _ = thinet_compress.rebuild_all('full', self.parent, self.found,
+                                                kept, self.sample)
+    return {**prune.sliced(self.parent.averages, kept), **changed}
+
+  def top1(self, weights, images=None):
+    """Top-1 in % on images that the moments do not see; by default on all."""
+    first = self.sample.num_images
+    last = self.examples if images is None else min(self.examples,
+                                                    first + images)
+    with tf.Graph().as_default(), tf.Session(
+        config=cifar10.session_config()) as session:
+      records = cifar10_input.read_cifar10(
+          cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+      positions = tf.placeholder(tf.int64, [None])
+      pictures, labels = cifar10_input.images_and_labels(
+          records, cifar10_input.shuffled_indices(
+              positions, self.examples, self.sample.seed, 'moments'))
+      hits = tf.nn.in_top_k(cifar10.inference(
+          cifar10_input.central(pictures), cifar10.widths_of(weights)),
+                            labels, 1)
+      session.run(tf.local_variables_initializer())
+      checkpoint.assign(session, {var: weights[var.op.name]
+                                  for var in tf.trainable_variables()})
+      return 100 * float(np.mean(np.concatenate([
+          session.run(hits, {positions: range(start, min(start + 1000, last))})
+          for start in range(first, last, 1000)])))
+
+
+def front_to_back(compression, widths):
+  """Compresses one layer after the other; returns name -> array."""
+  parent = compression.parent
+  for layer in cifar10.LAYERS:
+    found = thinet_compress.make_moments(parent.averages, compression.sample,
+                                         [layer])
+    kept = {layer: thinet_compress.choose_all(parent, found,
+                                              widths)[layer].kept}
+    changed, _, _ = thinet_compress.rebuild_all('full', parent, found, kept,
+                                                compression.sample)
+    parent = parent._replace(
+        averages={**prune.sliced(parent.averages, kept), **changed})
+  return parent.averages
+
+
+def uniform(compression, share):
+  """Widths that all are the same share of the parent's, as large as fits."""
+  factors = np.arange(1, 0, -1e-4)
+  return next(widths for widths in (
+      cifar10.Widths(*(max(1, int(factor * width))
+                       for width in compression.whole))
+      for factor in factors) if max(compression.shares(widths)) <= share)
+
+
+def search(compression, share):
+  """NetAdapt's greedy search."""
+  widths = compression.whole
+  while max(compression.shares(widths)) > share:
+    present = compression.shares(widths)
+    worst = int(np.argmax(present))
+    wanted = max(present[worst] - STEP, share)
+    candidates = []
+    for name, width in widths._asdict().items():
+      narrower = (widths._replace(**{name: number})
+                  for number in range(width - 1, 0, -1))
+      fits = next((each for each in narrower
+                   if compression.shares(each)[worst] <= wanted), None)
+      if fits:
+        candidates.append(fits)
+    widths = max(candidates, key=lambda each: compression.top1(
+        compression.rebuilt(each), SEARCH_IMAGES))
+  return widths
+
+
+def global_l1(compression, share):
+  """The channels that a ranking of all layers' together keeps, by layer."""
+  weights, ranked = compression.parent.averages, []
+  for layer in cifar10.LAYERS:
+    own = np.abs(weights[layer + '/weights'])
+    read = np.abs(prune.reader_kernel(weights, layer, {}))
+    norms = own.sum(tuple(range(own.ndim - 1))) + read.sum((0, 2))
+    ranked += [(norm / norms.mean(), layer, channel)
+               for channel, norm in enumerate(norms)]
+  kept = {layer: set(range(width))
+          for layer, width in zip(cifar10.LAYERS, compression.whole)}
+  for _, layer, channel in sorted(ranked):
+    if len(kept[layer]) > 1:
+      kept[layer].remove(channel)
+    if max(compression.shares(cifar10.Widths(*map(len, kept.values())))
+          ) <= share:
+      break
+  return {layer: np.array(sorted(channels)) for layer, channels in kept.items()}
+
+
+def compared(compression, share):
+  """Way -> figures under a budget."""
+  result = {}
+
+  def rate(name, weights, seconds):
+    widths = cifar10.widths_of(weights)
+    shares = compression.shares(widths)
+    result[name] = {
+        'top1': round(compression.top1(weights), 2), 'widths': [*widths],
+        'multiply_adds': round(shares[0], 4),
+        'parameters': round(shares[1], 4), 'seconds': round(seconds, 1)}
+
+  for name, way in (
+      ('losses', lambda: thinet_compress.widths_for(
+          compression.parent, compression.found, compression.sample,
+          dict.fromkeys(thinet_compress.SHARES, share))[0]),
+      ('uniform', lambda: uniform(compression, share)),
+      ('global_l1', lambda: global_l1(compression, share)),
+      ('search', lambda: search(compression, share))):
+    clock = time.time()
+    chosen = way()
+    seconds = time.time() - clock
+    rate(name, compression.rebuilt(**{
+        'kept' if isinstance(chosen, dict) else 'widths': chosen}), seconds)
+  clock = time.time()
+  weights = front_to_back(compression,
+                          cifar10.Widths(*result['losses']['widths']))
+  rate('front_to_back', weights, time.time() - clock)
+  return result
+
+
+def main(argv=None):
+  del argv
+  if not FLAGS.checkpoint_dir:
+    raise cifar10_input.UserError(
+        '--checkpoint_dir is missing; name the folder of a trained network.')
+  FLAGS.criterion = 'least_squares'
+  cifar10.maybe_download_and_extract()
+  examples, digest = cifar10_input.verify(
+      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
+  parent = thinet_compress.Parent(*found, checkpoint.averages(found.arrays))
+  compression = Compression(parent, thinet_compress.Sample(
+      int(SAMPLED * examples), LOCATIONS, FLAGS.batch_size, 0, digest),
+                            examples)
+  timing.report({
+      **{str(share): compared(compression, share) for share in SHARES},
+      'parent_top1': round(compression.top1(parent.averages), 2),
+      'date': datetime.date.today().isoformat(), 'machine': timing.machine()},
+                FLAGS.json)
+  return 0
+
+
+if __name__ == '__main__':
+  cifar10.run(main)
