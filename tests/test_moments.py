@@ -140,9 +140,10 @@ def test_one_program_makes_the_moments_and_the_other_waits(tmp_path):
   for each in programs:
     assert each.stdout.readline() == b'asking\n'
     ready.register(each.stdout, selectors.EVENT_READ)
-  (key, _), = ready.select()   # The one that waits says so.
+  said = ready.select(60)
+  (tmp_path / 'go').touch()   # Without which they would never end.
+  (key, _), = said            # The one that waits says so.
   assert key.fileobj.readline().startswith(b'Waiting for ')
-  (tmp_path / 'go').touch()
   for each in programs:
     assert each.communicate()[0].endswith(b'5\n') and each.returncode == 0
   assert len(list(tmp_path.glob('made by *'))) == 1
