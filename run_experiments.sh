@@ -90,8 +90,8 @@ mode='(thinet|thinet_kept|least_squares|l1|random)_(none|scale|full|network)'
 number='0*[1-9][0-9]{0,5}([.][0-9]*)?|0*[.]0*[1-9][0-9]*'
 words WIDTHS 1 $many '0*([1-9]|[1-5][0-9]|6[0-4])' \
   'numbers of channels, 1 to 64'
-words BUDGETS 0 $many '0*[.]0{0,2}[1-9][0-9]{0,9}' \
-  'shares of the parent, from 0.001 to below 1'
+words BUDGETS 0 $many '0*[.](0[1-9]|[1-9])[0-9]{0,9}' \
+  'shares of the parent, from 0.01 to below 1'
 words SEEDS 1 $many '0*[0-9]{1,10}' 'whole numbers, 0 to 2147483647'
 for word in $SEEDS; do
   ((word < 2 ** 31)) ||

@@ -42,6 +42,8 @@ from thinet import tensorflow as tf
 
 import numpy as np
 
+SHARES = ['multiply_adds', 'parameters']   # A budget's; as from cifar10.cost.
+
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
               'evaluate', 'seed') + cifar10.Widths._fields:
@@ -50,9 +52,10 @@ for _name in cifar10.Widths._fields:
   _layer, _outputs = _name.split('_')
   FLAGS[_name].help = '%s of %s to keep; by default all.' % (
       _outputs.capitalize(), _layer)
-for _name in ('multiply_adds', 'parameters'):
-  tf.app.flags.DEFINE_float(_name, None, 'Budget in place of widths: share of '
-                            'these to keep, at most.')
+for _name in SHARES:
+  tf.app.flags.DEFINE_float(_name, None, 'In place of widths: the most %s, as '
+                            "a share of the parent's; above 0 and below 1." %
+                            _name.replace('_', '-'))
   tf.app.flags.register_validator(
       _name, lambda value: value is None or 0 < value < 1,
       'give a share above 0 and below 1')
@@ -75,7 +78,7 @@ tf.app.flags.DEFINE_integer('locations_per_image', 10,
                             upper_bound=cifar10.CONV2_POSITIONS)
 
 FEWEST_REFIT_IMAGES = 20
-SHARES = ['multiply_adds', 'parameters']   # As from cifar10.cost.
+SHOWN = 8                # Dead channels to name; compress.json has all.
 SENSITIVITY_IMAGES = 2000
 SENSITIVITY_ERROR = 0.1
 
@@ -105,6 +108,12 @@ class Choice(typing.NamedTuple):
   kept: np.ndarray         # Sorted indices.
 
 
+def unfit(parent, error):
+  """Makes the error for a network whose numbers end in infinite ones."""
+  return UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
+      parent.path, error))
+
+
 def choose_all(parent, found, widths):
   """Chooses the channels of some layers, the last layer first.
 
@@ -129,9 +138,8 @@ def choose_all(parent, found, widths):
               parent.averages, layer, {name: choice.kept for name, choice in
                                        result.items()}),
           parent.averages[layer + '/weights'], generator)
-    except ValueError as error:   # The products of huge weights are infinite.
-      raise UserError('Checkpoint %s cannot be compressed (%s); train again.' %
-                      (parent.path, error))
+    except ValueError as error:
+      raise unfit(parent, error)
     result[layer] = Choice(order, objective,
                            np.sort(order[len(order) - width:]))
   return dict(reversed(result.items()))
@@ -333,7 +341,20 @@ def parent_network():
       raise UserError('--%s=%d cannot be kept of the %d %s in %s; give 1 to '
                       '%d.' % (name, FLAGS[name].value, width,
                                name.split('_')[1], found.path, width))
+  check_budget(found)
   return Parent(*found, checkpoint.averages(found.arrays))
+
+
+def check_budget(found):
+  """Raises UserError if the narrowest network costs more than the budget."""
+  for name, least, whole in zip(
+      SHARES, cifar10.cost(cifar10.Widths(1, 1, 1, 1)),
+      cifar10.cost(cifar10.widths_of(found.arrays))):
+    share = FLAGS[name].value
+    if share and share * whole < least:
+      raise UserError('--%s=%g is less than a network with one unit in each '
+                      'layer needs, %.3g of those in %s; give more.' % (
+                          name, share, least / whole, found.path))
 
 
 def asked_layers():
@@ -348,15 +369,15 @@ def check_sample(num_images):
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
     raise UserError('--num_images=%d is too few for --reconstruction=network; '
                     'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
+  locations, also = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS, ''
   if asked_layers() == ['conv1']:
-    locations = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS
+    also = ' and --locations_per_image=%d' % FLAGS.locations_per_image
   else:
     locations = 1   # Dense layers read an image once.
   if min(FLAGS.batch_size, num_images) * locations < moments.CHECK_SHARE:
-    raise UserError('--batch_size=%d, --num_images=%d and '
-                    '--locations_per_image=%d leave no sample of a batch to '
-                    'check on; give more.' % (FLAGS.batch_size, num_images,
-                                              FLAGS.locations_per_image))
+    raise UserError('--batch_size=%d, --num_images=%d%s leave no sample of a '
+                    'batch to check on; give more.' % (FLAGS.batch_size,
+                                                       num_images, also))
 
 
 def planned_sample():
@@ -378,10 +399,15 @@ def planned_sample():
 def warn_of_degenerate(path, layer, fit, kernel):
   """Prints which channels add nothing; returns them as algebra.degenerate."""
   found = algebra.degenerate(algebra.contribution_gram(fit, kernel))
+  outputs = dict(zip(cifar10.LAYERS, (
+      name.split('_')[1] for name in cifar10.Widths._fields)))[layer]
   for kind, channels in zip(('dead', 'linearly dependent'), found):
     if channels:
-      print('%s: %s channels %s are %s.' % (
-          path, layer, ', '.join(map(str, channels)), kind), file=sys.stderr)
+      print('%s: of %d %s of %s these are %s: %s%s.' % (
+          path, kernel.shape[1], outputs, layer, kind,
+          ', '.join(map(str, channels[:SHOWN])),
+          ' and %d more' % (len(channels) - SHOWN)
+          if len(channels) > SHOWN else ''), file=sys.stderr)
   return found
 
 
@@ -398,7 +424,7 @@ def costs(widths, parent_widths):
 
 
 def logits(weights, sample):
-  """The logits of a network on the first of the sampled images: [n, 10]."""
+  """A network's logits on the first of the sampled images: float64 [n, 10]."""
   with tf.Graph().as_default(), tf.Session(
       config=cifar10.session_config()) as session:
     records = cifar10_input.read_cifar10(
@@ -413,7 +439,7 @@ def logits(weights, sample):
     session.run(tf.local_variables_initializer())
     checkpoint.assign(session, {var: weights[var.op.name]
                                 for var in tf.trainable_variables()})
-    return session.run(result)
+    return np.float64(session.run(result))
 
 
 def layer_losses(parent, found, sample):
@@ -446,7 +472,8 @@ def layer_losses(parent, found, sample):
     changed, _, _ = rebuild_all('full', parent, {layer: (fit, check)}, kept,
                                 sample)
     narrow = logits({**prune.sliced(parent.averages, kept), **changed}, sample)
-    error = np.sum(np.square(narrow - target)) / np.sum(np.square(target))
+    error = np.sum(np.square(narrow - target)) / (np.sum(np.square(target)) or
+                                                  1.0)
     sensitivities[layer] = float(error / (errors[removed] or 1.0))
     losses[layer] = errors[::-1] * sensitivities[layer]
   return losses, sensitivities
@@ -465,18 +492,18 @@ def widths_for(parent, found, sample, shares):
     (widths, sensitivities): cifar10.Widths, and as from layer_losses.
 
   Raises:
-    UserError: the budget admits no network.
+    UserError: the moments of huge weights are infinite.
   """
-  losses, sensitivities = layer_losses(parent, found, sample)
   whole = cifar10.cost(cifar10.widths_of(parent.averages))
-  widths = budget.allocate(
-      [losses[layer] for layer in cifar10.LAYERS],
-      lambda widths: cifar10.cost(cifar10.Widths(*widths)),
-      [shares[name] and shares[name] * cost
-       for name, cost in zip(SHARES, whole)])
-  if not widths:
-    raise UserError('No network is within %s; give more.' % ' and '.join(
-        '--%s=%g' % share for share in shares.items() if share[1]))
+  try:
+    losses, sensitivities = layer_losses(parent, found, sample)
+    widths = budget.allocate(
+        [losses[layer] for layer in cifar10.LAYERS],
+        lambda widths: cifar10.cost(cifar10.Widths(*widths)),
+        [shares[name] and shares[name] * cost
+         for name, cost in zip(SHARES, whole)])
+  except ValueError as error:
+    raise unfit(parent, error)
   return cifar10.Widths(*widths), sensitivities
 
 
@@ -569,6 +596,9 @@ def compress():
     return 0
 
   found = sampled_moments(parent.averages, sample, asked_layers())
+  if not all(np.isfinite(part.second).all() for parts in found.values()
+             for part in parts):
+    raise unfit(parent, 'moments are not finite')
   clock.append(time.perf_counter())
 
   parent_widths = cifar10.widths_of(parent.averages)
@@ -576,6 +606,13 @@ def compress():
   if by_budget():
     widths, sensitivities = widths_for(
         parent, found, sample, {name: FLAGS[name].value for name in SHARES})
+  spent = costs(widths, parent_widths)
+  print('%s: %s; %s.' % (FLAGS.output_dir, cifar10.named(widths), ', '.join(
+      '%s %s (%.4g of %s)' % (
+          format(spent[name], ','), name.replace('_', '-'),
+          spent[name] / spent['parent_' + name],
+          format(spent['parent_' + name], ',')) for name in SHARES)),
+        flush=True)
   clock.append(time.perf_counter())
 
   degenerate = {layer: warn_of_degenerate(
@@ -594,7 +631,7 @@ def compress():
   path = write(parent, settings, choices, kept, changed, details)
   clock.append(time.perf_counter())
   result = dict(
-      settings, **costs(widths, parent_widths), **widths._asdict(),
+      settings, **spent, **widths._asdict(),
       parent_widths=parent_widths._asdict(),
       command=cifar10.command(), device=operations.device(),
       checkpoint_digest=checkpoint.digest(path),
@@ -621,6 +658,10 @@ def compress():
         FLAGS.output_dir, layer, len(kept[layer]), len(choices[layer].order),
         prune.READERS[layer], each['relative_error_before'],
         each['relative_error_after']))
+  if refits:
+    print('%s: all layers refitted; relative error of the logits %.4f, then '
+          '%.4f' % (FLAGS.output_dir, refits['all']['before'],
+                    refits['all']['after']))
   lock.close()
   cifar10_eval.rate_made(FLAGS.output_dir)
   return 0

@@ -32,11 +32,12 @@ def test_widths_are_the_best_of_all(limits):
     generator = np.random.default_rng(seed)
     losses = [np.sort(generator.uniform(size=size + 1))[::-1]
               for size in SIZES]
-    found, expected = budget.allocate(losses, cost, limits), every(losses,
-                                                                   limits)
+    expected = every(losses, limits)
     if expected is None:
-      assert found is None
+      with pytest.raises(ValueError, match='no network is within'):
+        budget.allocate(losses, cost, limits)
       continue
+    found = budget.allocate(losses, cost, limits)
     assert all(limit is None or part <= limit
                for part, limit in zip(cost(found), limits))
     assert sum(loss[width] for loss, width in zip(losses, found)) == (
@@ -53,6 +54,23 @@ def test_a_layer_that_loses_by_more_units_is_not_widened_for_it():
       found = budget.allocate(losses, cost, limits)
       assert sum(loss[width] for loss, width in zip(level, found)) == (
           pytest.approx(every(level, limits)))
+
+
+def test_of_equally_good_widths_the_costliest_are_taken():
+  losses = [np.array([9.0, 2, 1, 1, 1]), np.zeros(4), np.zeros(7)]
+  for limits in ((50, None), (None, 14), (60, 20), (1000, None)):
+    best = max(sum(cost(widths)) for widths in itertools.product(
+        range(2, 5), range(1, 4), range(1, 7))
+               if all(limit is None or found <= limit
+                      for found, limit in zip(cost(widths), limits)))
+    assert sum(cost(budget.allocate(losses, cost, limits))) == best
+
+
+def test_losses_that_are_no_numbers_are_refused():
+  for bad in (np.nan, np.inf):
+    with pytest.raises(ValueError, match='losses are not finite'):
+      budget.allocate([np.array([1, bad, 0, 0, 0])] + [
+          np.zeros(4), np.zeros(7)], cost, (50, None))
 
 
 def test_the_whole_network_is_searched_at_once():

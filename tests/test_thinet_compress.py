@@ -33,6 +33,7 @@ def compress(flags, data_dir, parent, folder, width, **more):
 
 
 CHANNELS, KEPT = 4, [0, 3]
+NARROW = cifar10.Widths(6, 7, 20, 12)
 
 
 def averages_of(folder):
@@ -385,154 +386,153 @@ def test_every_criterion_orders_all_channels(tmp_path, flags, data_dir, trained,
                         parent['conv1/weights'][..., kept])
 
 
-@pytest.mark.parametrize('widths, refits', [
-    ({'conv1_channels': 3}, ['conv2', 'local3', 'local4', 'softmax_linear']),
-    ({'conv2_channels': 20, 'local4_units': 40},
-     ['local3', 'local4', 'softmax_linear']),
-    ({'local3_units': 50}, ['local4', 'softmax_linear'])])
 def test_network_reconstruction_nears_the_original_layer_by_layer(
-    tmp_path, flags, data_dir, trained, widths, refits):
+    tmp_path, flags, data_dir, trained):
   """Every refit lowers its error on what was held back; the logits of the
   undistorted images are nearer to the original's than after full."""
   errors = {}
-  flags(data_dir=data_dir, batch_size=128)
-  original, = conftest.outputs(conftest.newest(trained)[1], ['softmax_linear'])
   for mode in ('full', 'network'):
     report, (_, arrays, settings) = compress(
-        flags, data_dir, trained, tmp_path / mode, widths.get('conv1_channels'),
-        reconstruction=mode, criterion='least_squares', **{
-            name: width for name, width in widths.items()
-            if name != 'conv1_channels'})
-    found, = conftest.outputs(arrays, ['softmax_linear'])
-    errors[mode] = np.square(found - original).sum()
-  assert list(report['refits']) == refits + ['all']
+        flags, data_dir, trained, tmp_path / mode, 3, reconstruction=mode,
+        criterion='least_squares')
+    original = conftest.outputs(conftest.newest(trained)[1], 'softmax_linear')
+    errors[mode] = np.square(conftest.outputs(arrays, 'softmax_linear') -
+                             original).sum()
+  assert list(report['refits']) == ['conv2', 'local3', 'local4',
+                                    'softmax_linear', 'all']
   assert all(layer['after'] <= layer['before']
              for layer in report['refits'].values())
   assert report['refits']['all']['after'] < report['refits']['all']['before']
-  assert errors['network'] < 1.05 * errors['full']
-  assert cifar10.widths_of(arrays) == cifar10.Widths(12)._replace(**widths)
+  assert errors['network'] < errors['full']
+  assert arrays['conv1/weights'].shape == (5, 5, 3, 3)
   assert settings['reconstruction'] == 'network'
 
 
+@pytest.fixture(scope='module')
+def narrow(tmp_path_factory):
+  """A parent with few channels in all layers; drawn, the averages apart."""
+  folder = tmp_path_factory.mktemp('narrow')
+  generator = np.random.default_rng(0)
+  arrays = {name + suffix: generator.normal(
+      0.1 if name.endswith('biases') else 0, 0.2, shape).astype(np.float32)
+            for suffix in ('', checkpoint.AVERAGE)
+            for name, shape in cifar10.weight_shapes(NARROW).items()}
+  checkpoint.save(str(folder), arrays, {'seed': 1, **cifar10.narrowed(NARROW)})
+  return str(folder)
+
+
+@pytest.mark.parametrize('widths, refits', [
+    ({'conv2_channels': 3, 'local4_units': 4},
+     ['local3', 'local4', 'softmax_linear']),
+    ({'local3_units': 10}, ['local4', 'softmax_linear'])])
+def test_network_reconstruction_refits_what_is_behind_a_pruned_layer(
+    tmp_path, flags, data_dir, narrow, widths, refits):
+  report, (_, arrays, settings) = compress(
+      flags, data_dir, narrow, tmp_path, None, reconstruction='network',
+      **widths)
+  assert list(report['refits']) == refits + ['all']
+  assert all(layer['after'] <= layer['before']
+             for layer in report['refits'].values())
+  assert cifar10.widths_of(arrays) == NARROW._replace(**widths)
+  assert all(settings[name] == report[name] == width
+             for name, width in NARROW._replace(**widths)._asdict().items())
+
+
 def test_a_budget_gives_all_modes_of_a_parent_the_same_widths(
-    tmp_path, flags, data_dir, trained, capsys):
-  """Within it and near it; each layer's loss is its error times what it does to
-  the logits; the same command again is finished, one without is refused."""
+    tmp_path, flags, data_dir, narrow, capsys):
+  """Within it and near it; the same command again is finished, one with another
+  budget is refused; the slim network can be fine-tuned."""
   widths = []
   for criterion, reconstruction in (('thinet', 'scale'), ('l1', 'full')):
     folder = tmp_path / criterion
     report, (_, arrays, settings) = compress(
-        flags, data_dir, trained, folder, None, criterion=criterion,
-        reconstruction=reconstruction, multiply_adds=0.3, parameters=0.4)
+        flags, data_dir, narrow, folder, None, criterion=criterion,
+        reconstruction=reconstruction, multiply_adds=0.5, parameters=0.4)
     widths.append(cifar10.widths_of(arrays))
     assert report['kept'].keys() == set(cifar10.LAYERS)
-  assert widths[0] == widths[1]
+  assert widths[0] == widths[1] < NARROW
   assert (settings['multiply_adds_share'], settings['parameters_share']) == (
-      0.3, 0.4)
-  for found, whole, share in zip(cifar10.cost(widths[0]),
-                                 cifar10.cost(cifar10.Widths(12)), (0.3, 0.4)):
-    assert found <= share * whole
-  assert cifar10.cost(widths[0])[0] > 0.9 * 0.3 * cifar10.cost(
-      cifar10.Widths(12))[0]
+      0.5, 0.4)
+  for found, whole, share in zip(cifar10.cost(widths[0]), cifar10.cost(NARROW),
+                                 (0.5, 0.4)):
+    assert 0.8 * share < found / whole <= share
   assert [report[name] for name in cifar10.Widths._fields] == [*widths[0]]
   assert report['sensitivities'].keys() == set(cifar10.LAYERS)
   capsys.readouterr()
   assert thinet_compress.compress() == 0
   assert 'is finished' in capsys.readouterr().out
-  flags(parameters=None)
-  with pytest.raises(checkpoint.CheckpointError, match='parameters_share'):
+  flags(parameters=0.3)
+  with pytest.raises(checkpoint.CheckpointError,
+                     match='made with parameters_share = 0.4, not 0.3'):
     thinet_compress.compress()
+  flags(checkpoint_dir=str(folder), train_dir=str(tmp_path / 'tuned'),
+        max_steps=1, batch_size=50)
+  assert thinet_finetune.finetune() == 0
+  assert cifar10.widths_of(conftest.newest(tmp_path / 'tuned')[1]) == widths[0]
 
 
 def test_a_sensitivity_is_what_a_layer_alone_does_to_the_logits(
-    tmp_path, flags, data_dir, trained):
-  """local4's, by NumPy on the logits of networks that the script writes."""
-  report, _ = compress(flags, data_dir, trained, tmp_path / 'a', None,
+    tmp_path, flags, data_dir, narrow):
+  """local3's, by NumPy on the logits of networks that the script writes."""
+  report, _ = compress(flags, data_dir, narrow, tmp_path / 'a', None,
                        multiply_adds=0.5)
   flags(multiply_adds=None)
+  weights = averages_of(narrow)
   found = thinet_compress.sampled_moments(
-      averages_of(trained), thinet_compress.planned_sample(), ['local4'])
-  order, errors = algebra.least_squares_order(
-      found['local4'][0],
-      averages_of(trained)['softmax_linear/weights'])
+      weights, thinet_compress.planned_sample(), ['local3'])
+  order, errors = algebra.least_squares_order(found['local3'][0],
+                                              weights['local4/weights'])
   removed = 1 + int(np.argmin(abs(errors[1:-1] - 0.1)))
   _, (_, slim, _) = compress(
-      flags, data_dir, trained, tmp_path / 'b', None,
-      local4_units=192 - removed, criterion='least_squares',
+      flags, data_dir, narrow, tmp_path / 'b', None,
+      local3_units=len(order) - removed, criterion='least_squares',
       reconstruction='full')
   flags(batch_size=500)   # All images of the drawn data.
-  target, narrow = (conftest.outputs(arrays, ['softmax_linear'])[0]
-                    for arrays in (conftest.newest(trained)[1], slim))
+  target, without = (conftest.outputs(arrays, 'softmax_linear')
+                     for arrays in (conftest.newest(narrow)[1], slim))
   np.testing.assert_allclose(
-      report['sensitivities']['local4'],
-      np.square(narrow - target).sum() / np.square(target).sum() /
+      report['sensitivities']['local3'],
+      np.square(without - target).sum() / np.square(target).sum() /
       errors[removed], rtol=1e-2)
 
 
-def test_losses_are_the_readers_errors_times_the_sensitivity(drawn,
-                                                             monkeypatch):
-  """Where the narrow network's logits are twice the parent's."""
-  arrays, fit, check = drawn
-  asked = []
-  monkeypatch.setattr(
-      thinet_compress, 'logits', lambda weights, sample:
-      asked.append(weights) or np.full([2, 10], float(len(asked))))
-  found = {'conv1': tuple(moments_of(each.reshape(len(each), -1))
-                          for each in (fit, check))}
-  losses, sensitivities = thinet_compress.layer_losses(
-      parent_of(arrays), found, sample_of(40, 10, 0, 128))
-  order, errors = algebra.least_squares_order(
-      found['conv1'][0], arrays['conv2/weights' + checkpoint.AVERAGE])
-  removed = 1 + int(np.argmin(abs(errors[1:-1] - 0.1)))
-  assert sensitivities['conv1'] == pytest.approx(1 / errors[removed])
-  np.testing.assert_allclose(losses['conv1'], errors[::-1] / errors[removed])
-  weights, kept = asked[1], np.sort(order[removed:])
-  rebuilt, _, _ = algebra.full_reconstruction(
-      *found['conv1'], arrays['conv2/weights' + checkpoint.AVERAGE], kept)
-  np.testing.assert_allclose(weights['conv2/weights'], rebuilt, atol=1e-6)
-  assert np.array_equal(weights['conv1/biases'], arrays[
-      'conv1/biases' + checkpoint.AVERAGE][kept])
-
-
-def test_a_layer_of_one_channel_cannot_be_narrower(monkeypatch):
-  monkeypatch.setattr(thinet_compress, 'logits',
-                      lambda weights, sample: np.ones([2, 10]))
-  found = moments_of(np.random.default_rng(0).normal(size=[90, 25]))
-  arrays = {name + checkpoint.AVERAGE: np.ones(shape, np.float32)
-            for name, shape in cifar10.weight_shapes(
-                cifar10.Widths(1)).items()}
-  losses, sensitivities = thinet_compress.layer_losses(
-      parent_of(arrays), {'conv1': (found, found)}, None)
-  assert losses['conv1'].tolist() == [np.inf, 0]
-  assert sensitivities == {'conv1': 0}
-
-
-def test_a_network_of_a_budget_is_finished_whatever_its_widths(tmp_path, flags,
-                                                               drawn):
-  flags(output_dir=str(tmp_path), multiply_adds=0.5)
-  parent, sample = parent_of(drawn[0]), sample_of(40, 10, 0, 128)
-  slim = prune.slim(parent.arrays, {'conv1': KEPT}, {}, {}, checkpoint.AVERAGE)
-  path = checkpoint.save(str(tmp_path), slim, thinet_compress.settings_of(
-      parent, sample, cifar10.widths_of(slim)))
-  report = str(tmp_path / 'compress.json')
-  files.write_json(report, {'checkpoint_digest': checkpoint.digest(path)})
-  assert thinet_compress.finished(parent, sample, report)
-  flags(multiply_adds=0.4)
-  with pytest.raises(checkpoint.CheckpointError,
-                     match='multiply_adds_share = 0.5, not 0.4'):
-    thinet_compress.finished(parent, sample, report)
-
-
-def test_a_budget_that_nothing_meets_is_refused(tmp_path, flags, data_dir,
-                                                trained):
-  flags(data_dir=data_dir, checkpoint_dir=trained, multiply_adds=1e-5,
-        output_dir=str(tmp_path), num_images=500, batch_size=128)
-  with pytest.raises(UserError, match='No network is within --multiply_adds=1e'
-                     '-05; give more'):
-    thinet_compress.compress()
+def test_a_budget_that_nothing_meets_is_refused_before_all_else(
+    tmp_path, flags, narrow):
+  """The narrowest network, one unit a layer, by hand: 576 75 + 144 25 + 36 + 1
+  + 10 multiply-adds, of 576 75 6 + 144 25 42 + 252 20 + 240 + 120."""
+  least = (43200 + 3600 + 47) / (259200 + 151200 + 5040 + 240 + 120)
+  flags(data_dir='none', checkpoint_dir=narrow, output_dir=str(tmp_path),
+        multiply_adds=least - 1e-6)
+  with pytest.raises(UserError, match='--multiply_adds=%g is less than .* need'
+                     's, %.3g of' % (least - 1e-6, least)):
+    thinet_compress.parent_network()
+  flags(multiply_adds=least + 1e-6)
+  thinet_compress.parent_network()
   flags(multiply_adds=None)
   with pytest.raises(UserError, match='No width and no budget is given'):
-    thinet_compress.compress()
+    thinet_compress.parent_network()
+
+
+@pytest.mark.parametrize('factor, code', [(0, 0), (1e15, 1)])
+def test_a_budget_for_a_network_without_sense(tmp_path, flags, data_dir, narrow,
+                                              capsys, factor, code):
+  """All its weights zero: the widest of equally good ones; too large: refused
+  in one sentence."""
+  _, arrays, settings = conftest.newest(narrow)
+  (tmp_path / 'parent').mkdir()
+  checkpoint.save(str(tmp_path / 'parent'), {
+      name: value * np.float32(factor) for name, value in arrays.items()},
+                  settings)
+  flags(data_dir=data_dir, checkpoint_dir=str(tmp_path / 'parent'),
+        output_dir=str(tmp_path / 'slim'), num_images=500, batch_size=128,
+        parameters=0.5)
+  if code:
+    with pytest.raises(UserError, match='cannot be compressed .*; train again'):
+      thinet_compress.compress()
+  else:
+    assert thinet_compress.compress() == 0
+    widths = cifar10.widths_of(conftest.newest(tmp_path / 'slim')[1])
+    assert 0.95 * 0.5 < cifar10.cost(widths)[1] / cifar10.cost(NARROW)[1] <= 0.5
 
 
 def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
@@ -591,7 +591,8 @@ def test_dead_and_duplicated_channels(tmp_path, flags, data_dir, trained,
   report, (_, slim, _) = compress(flags, data_dir, str(tmp_path / 'parent'),
                                   tmp_path / 'slim', 11, reconstruction='scale')
   assert report['dead'] == {'conv1': [3]} and 3 not in report['kept']['conv1']
-  assert 'conv1 channels 3 are dead' in capsys.readouterr().err
+  assert 'of 12 channels of conv1 these are dead: 3.' in (
+      capsys.readouterr().err)
   # Losing a dead channel loses nothing.
   reader = report['readers']['conv1']
   np.testing.assert_allclose(reader['scales'], 1, atol=1e-5)

@@ -21,8 +21,14 @@ def allocate(losses, cost, limits):
     limits: the most of each cost, a number or None.
 
   Returns:
-    List of integers, the widths; None if the budget admits no network.
+    List of integers, the widths; of equally good ones, those that cost most.
+
+  Raises:
+    ValueError: a limit is below the cost of a unit in each layer, or a loss is
+      not finite.
   """
+  if not all(np.isfinite(each[1:]).all() for each in losses):
+    raise ValueError('losses are not finite')
   # More units are never worse: what does not help can be left unused.
   losses = [np.minimum.accumulate(each) for each in losses]
   last = int(np.argmax([len(each) for each in losses]))
@@ -42,7 +48,9 @@ def allocate(losses, cost, limits):
   widths[last] = np.maximum(fitting, 0)
   total = sum(loss[width] for loss, width in zip(losses, widths))
   total = np.where(fitting > 0, total, np.inf)
-  best = np.unravel_index(np.argmin(total), total.shape)
-  if not np.isfinite(total[best]):
-    return None
-  return [int(width[best]) for width in widths]
+  if not (fitting > 0).any():
+    raise ValueError('no network is within %s' % (limits,))
+  spent = sum(cost(widths))
+  best = np.argmax(np.where(total == total.min(), spent, -1))
+  return [int(np.broadcast_to(width, total.shape).flat[best])
+          for width in widths]

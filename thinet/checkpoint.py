@@ -431,6 +431,10 @@ def require_same(folder, found, wanted):
       raise CheckpointError(
           'Folder %s was made from %s; name another folder, or restore what it '
           'was made from.' % (folder, sources[name]))
-    raise CheckpointError(
-        'Folder %s was made with %s = %s, not %s; name another folder, or use '
-        'the same value.' % (folder, name, found.get(name), wanted.get(name)))
+    how = 'with %s = %s' % (name, found.get(name))
+    if name not in found:
+      how = 'without %s = %s' % (name, wanted[name])
+    elif name in wanted:
+      how += ', not %s' % wanted[name]
+    raise CheckpointError('Folder %s was made %s; name another folder, or use '
+                          'the same value.' % (folder, how))

@@ -77,7 +77,9 @@ class Sums:
   def _flush(self):
     if self._waiting:
       rows = np.concatenate(self._waiting)
-      self._second += rows.T @ rows   # By symmetry, half of it is computed.
+      # By symmetry, half of the product is computed.
+      with np.errstate(all='ignore'):   # What is too large is infinite.
+        self._second = self._second + np.float64(rows.T @ rows)
       self._first += rows.sum(0, dtype=np.float64)
       self._count += len(rows)
       self._waiting, self._number = [], 0
@@ -85,8 +87,8 @@ class Sums:
   def moments(self, order=slice(None)):
     """The Moments, with the columns in this order, in float64."""
     self._flush()
-    return Moments(np.float64(self._second)[order][:, order],
-                   self._first[order], self._count)
+    return Moments(self._second[order][:, order], self._first[order],
+                   self._count)
 
 
 def second_moments(batches):
@@ -114,7 +116,7 @@ def fit_and_check(batches, channels):
       fit, check = sums[reader]
       held_back = len(rows) // CHECK_SHARE
       fit.add(rows[held_back:])
-      check.add(rows[:held_back])
+      check.add(rows[:held_back].copy())   # Lets go of the batch.
   result = {}
   for reader, parts in sums.items():
     size = len(parts[0].moments().first)

@@ -157,7 +157,8 @@ def write_row(folder, settings, result):
       [os.path.basename(os.path.abspath(folder)), settings],
       sort_keys=True).encode()).hexdigest()[:8]
   heading = hparams_summary.hparams_config_pb(
-      hparams=[hparams_summary.HParam(each) for each in [*COLUMNS, *COSTS, WIDTHS]],
+      hparams=[hparams_summary.HParam(each)
+               for each in [*COLUMNS, *COSTS, WIDTHS]],
       metrics=[hparams_summary.Metric(PRECISION % 1, display_name='top-1'),
                hparams_summary.Metric(PRECISION % 5, display_name='top-5')])
   row = hparams_summary.hparams_pb(values, trial_id=name)
