@@ -686,8 +686,7 @@ MUTATIONS = {
         'networks_patches': [
             ('reshape(-1, channels[reader]).T.ravel()',
              'reshape(-1, channels[reader]).ravel()'),
-            ('np.float64(self._second)[order][:, order]',
-             'np.float64(self._second)[order]'),
+            ('self._second[order][:, order]', 'self._second[order]'),
             ('fit.add(rows[held_back:])', 'fit.add(rows[:held_back])'),
             ('check.add(rows[:held_back].copy())',
              'check.add(rows[held_back:].copy())'),
@@ -1540,7 +1539,7 @@ MUTATIONS = {
             ('set -feuo', 'set -euo'),
             ('  ((word < 2 ** 31)) ||', '  ((word < 2 ** 40)) ||'),
             ('((${#list[@]} >= $2 &&', '((${#list[@]} >= 0 &&'),
-            ('{0,2}[1-9][0-9]{0,9}', '{0,2}[0-9]{0,9}'),
+            ('(0[1-9]|[1-9])[0-9]{0,9}', '[0-9]{1,9}'),
         ],
         'test_run_experiments.py::test_settings_are_split_and_normalised': [
             ('  for word in ${!1//,/ }; do', '  for word in ${!1}; do'),

@@ -570,7 +570,7 @@ def test_a_schedule_has_its_epochs(normalised):
     ('GPUS', '-1', '-1'), ('GPUS', '0;1', '0;1'),
     ('MODES', 'thinet_none thinet_al', 'thinet_al'),
     ('MODES', 'thinet', 'thinet'), ('MODES', '*', '*'),
-    ('BUDGETS', '0.5 1', '1'), ('BUDGETS', '0.0', '0.0'),
+    ('BUDGETS', '0.5 1', '1'), ('BUDGETS', '0.009', '0.009'),
     ('CONTROLS', 'l2_full', 'l2_full')])
 def test_a_bad_setting_is_refused_at_once(tmp_path, name, value, word):
   process = sweep('data', tmp_path / 'out', **{name: value})
