@@ -10,17 +10,18 @@ front_to_back: the same widths, one layer compressed after the other, each with
   its choice and reconstruction by what the network before feeds to its reader.
 uniform: the same share of each layer's width.
 search: as in NetAdapt (Yang et al., ECCV 2018): again and again, of four
-  networks, each with one layer so much narrower that the cost farthest from its
-  budget falls by STEP of the parent's, the one with the best top-1 after full
-  reconstruction.
+  networks, each with one layer so much narrower that the larger of both shares
+  falls by STEP, the one with the best top-1 after full reconstruction; a
+  smaller budget goes on from the widths of the larger.
 global_l1: all channels ranked together by their own and their reader's weights'
   L1 norms, relative to the layer's mean (Torch-Pruning's global magnitude
   pruning); its channels, too, are those that the ranking keeps.
 
 Each gives a network by full reconstruction of all readers, on moments of the
 first 40,000 training images in random order; the others, held out from the
-compression, rate it. The least-squares criterion chooses the channels, except
-global_l1's. Some minutes on two cores, nearly all of them for the search.
+compression, rate it. The least-squares criterion chooses the channels, each
+layer's as if it alone were narrower, but not those of global_l1 and
+front_to_back. About ten minutes on two cores, most of them for the search.
 
 --json prints one object: by budget and way, top1 on the images held out,
 widths, shares of both costs and seconds; parent_top1, date and machine.
@@ -35,6 +36,7 @@ sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import cifar10
 import cifar10_input
+from thinet import algebra
 from thinet import checkpoint
 from thinet import prune
 from thinet import tensorflow as tf
@@ -59,8 +61,11 @@ class Compression:
     self.parent, self.sample, self.examples = parent, sample, examples
     self.found = thinet_compress.make_moments(parent.averages, sample,
                                               cifar10.LAYERS)
-    self.whole = cifar10.Widths(*map(len, (
-        parent.averages[layer + '/biases'] for layer in cifar10.LAYERS)))
+    self.whole = cifar10.widths_of(parent.averages)
+    self.orders = {layer: algebra.least_squares_order(
+        fit, prune.reader_kernel(parent.averages, layer, {}))[0]
+                   for layer, (fit, _) in self.found.items()}
+    self.searched = self.whole   # The last widths that the search came to.
 
   def shares(self, widths):
     """The network's multiply-adds and parameters as shares of the parent's."""
@@ -69,8 +74,8 @@ class Compression:
   def rebuilt(self, widths=None, kept=None):
     """The network of these widths, or of these channels: name -> array."""
     if kept is None:
-      choices = thinet_compress.choose_all(self.parent, self.found, widths)
-      kept = {layer: choice.kept for layer, choice in choices.items()}
+      kept = {layer: np.sort(order[len(order) - width:])
+              for (layer, order), width in zip(self.orders.items(), widths)}
     changed, _, _ = thinet_compress.rebuild_all('full', self.parent, self.found,
                                                 kept, self.sample)
     return {**prune.sliced(self.parent.averages, kept), **changed}
@@ -124,8 +129,8 @@ def uniform(compression, share):
 
 
 def search(compression, share):
-  """NetAdapt's greedy search."""
-  widths = compression.whole
+  """NetAdapt's greedy search, on from where it ended before."""
+  widths = compression.searched
   while max(compression.shares(widths)) > share:
     present = compression.shares(widths)
     worst = int(np.argmax(present))
@@ -140,6 +145,7 @@ def search(compression, share):
         candidates.append(fits)
     widths = max(candidates, key=lambda each: compression.top1(
         compression.rebuilt(each), SEARCH_IMAGES))
+  compression.searched = widths
   return widths
 
 
@@ -199,7 +205,7 @@ def main(argv=None):
   if not FLAGS.checkpoint_dir:
     raise cifar10_input.UserError(
         '--checkpoint_dir is missing; name the folder of a trained network.')
-  FLAGS.criterion = 'least_squares'
+  FLAGS.criterion = 'least_squares'   # Of front_to_back.
   cifar10.maybe_download_and_extract()
   examples, digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
