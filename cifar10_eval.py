@@ -153,14 +153,6 @@ def eval_once(arrays, examples, eval_data, weights):
           1e3 * float(np.median(np.diff(clock))),)
 
 
-def making(folder):
-  """What run.json or compress.json says of a network's making, or {}."""
-  for name in ('run.json', 'compress.json'):
-    with contextlib.suppress(OSError, ValueError):
-      return files.read_json(os.path.join(folder, name))
-  return {}
-
-
 def report(found, data_digest, counts, named=False):
   """Prints the tutorial's line; writes the JSON and what TensorBoard shows.
 
@@ -191,7 +183,7 @@ def report(found, data_digest, counts, named=False):
   for key in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
     if key in settings:
       result[key] = settings[key]
-  made = making(folder)
+  made = checkpoint.making(folder)
   with contextlib.suppress(KeyError, TypeError, ValueError):
     seconds = made['seconds']
     result['seconds'] = float(sum(seconds.values())
@@ -256,11 +248,8 @@ def ended(folder, step):
     folder: of a training or a compression.
     step: that of its newest checkpoint.
   """
-  for name in ('run.json', 'compress.json'):
-    with contextlib.suppress(OSError, ValueError):
-      return step >= files.read_json(os.path.join(folder, name)).get(
-          'last_step', 0)
-  return False
+  made = checkpoint.making(folder)
+  return bool(made) and step >= made.get('last_step', 0)
 
 
 def watch(folder):

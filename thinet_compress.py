@@ -101,50 +101,6 @@ class Sample(typing.NamedTuple):
   digest: str              # SHA-256 of the training files.
 
 
-class Choice(typing.NamedTuple):
-  """Which channels of a layer go."""
-  order: np.ndarray        # int64 [channels], in the order of removal.
-  objective: np.ndarray    # float64 [channels + 1], by number of removed ones.
-  kept: np.ndarray         # Sorted indices.
-
-
-def unfit(parent, error):
-  """Makes the error for a network whose numbers end in infinite ones."""
-  return UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
-      parent.path, error))
-
-
-def choose_all(parent, found, widths):
-  """Chooses the channels of some layers, the last layer first.
-
-  Args:
-    parent: Parent.
-    found: layer -> (fit, check), algebra.Moments of what its reader reads.
-    widths: cifar10.Widths, how many to keep.
-
-  Returns:
-    Layer -> Choice, front to back.
-
-  Raises:
-    UserError: the moments of huge weights are infinite.
-  """
-  generator, result = np.random.default_rng(FLAGS.seed), {}
-  for layer, width in reversed(list(zip(cifar10.LAYERS, widths))):
-    if layer not in found:
-      continue
-    try:
-      order, objective = prune.choose(
-          FLAGS.criterion, found[layer][0], prune.reader_kernel(
-              parent.averages, layer, {name: choice.kept for name, choice in
-                                       result.items()}),
-          parent.averages[layer + '/weights'], generator)
-    except ValueError as error:
-      raise unfit(parent, error)
-    result[layer] = Choice(order, objective,
-                           np.sort(order[len(order) - width:]))
-  return dict(reversed(result.items()))
-
-
 def sampled_batches(weights, sample, layers):
   """Yields what readers read, a batch of central crops at a time.
 
@@ -276,37 +232,20 @@ def refit_optimizer(number, rate, steps_per_epoch, last_step):
       cifar10.FAST.momentum, use_nesterov=True)
 
 
-def rebuild_all(mode, parent, found, kept, sample):
-  """Computes the slim network's weights that are not slices of its parent's.
+def refitted(weights, changed, kept, sample):
+  """Refits the slim network; returns as refit.refit_network.
 
   Args:
-    mode: value of --reconstruction.
-    parent: Parent.
-    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    weights: name -> array, the parent's averages.
+    changed: name -> array, those of the slim network that are no slices.
     kept: layer -> sorted indices of the kept channels.
-    sample: Sample; `network` takes as many images.
-
-  Returns:
-    (changed, details, refits): name -> array, averaged weights; layer -> dict,
-    from rebuild; and what refit.refit_network says, or {}.
+    sample: Sample; as many images are taken.
   """
-  start, changed, details = prune.sliced(parent.averages, kept), {}, {}
-  for layer, moments_ in found.items():
-    kernel, shift, details[layer] = prune.rebuild(
-        mode, *moments_, prune.reader_kernel(parent.averages, layer, kept),
-        kept[layer])
-    if 'scales' not in details[layer]:
-      weights, biases = [prune.READERS[layer] + kind
-                         for kind in ('/weights', '/biases')]
-      changed[weights] = np.float32(kernel).reshape(start[weights].shape)
-      changed[biases] = np.float32(start[biases] + shift)
-  if mode != 'network' or not changed:
-    return changed, details, {}
   with networks_side_by_side(
-      parent.averages, dict(start, **changed), kept, sample.num_images,
-      min(sample.batch_size, sample.num_images // 10), sample.seed) as pair:
-    changed, refits = refit.refit_network(pair, refit_optimizer)
-  return changed, details, refits
+      weights, {**prune.sliced(weights, kept), **changed}, kept,
+      sample.num_images, min(sample.batch_size, sample.num_images // 10),
+      sample.seed) as pair:
+    return refit.refit_network(pair, refit_optimizer)
 
 
 def parent_network():
@@ -469,8 +408,8 @@ def layer_losses(parent, found, sample):
       continue
     removed = 1 + int(np.argmin(np.abs(errors[1:-1] - SENSITIVITY_ERROR)))
     kept = {layer: np.sort(order[removed:])}
-    changed, _, _ = rebuild_all('full', parent, {layer: (fit, check)}, kept,
-                                sample)
+    changed, _ = prune.rebuild_all('full', {layer: (fit, check)},
+                                   parent.averages, kept)
     narrow = logits({**prune.sliced(parent.averages, kept), **changed}, sample)
     error = np.sum(np.square(narrow - target)) / (np.sum(np.square(target)) or
                                                   1.0)
@@ -492,18 +431,15 @@ def widths_for(parent, found, sample, shares):
     (widths, sensitivities): cifar10.Widths, and as from layer_losses.
 
   Raises:
-    UserError: the moments of huge weights are infinite.
+    ValueError: the losses are not finite.
   """
   whole = cifar10.cost(cifar10.widths_of(parent.averages))
-  try:
-    losses, sensitivities = layer_losses(parent, found, sample)
-    widths = budget.allocate(
-        [losses[layer] for layer in cifar10.LAYERS],
-        lambda widths: cifar10.cost(cifar10.Widths(*widths)),
-        [shares[name] and shares[name] * cost
-         for name, cost in zip(SHARES, whole)])
-  except ValueError as error:
-    raise unfit(parent, error)
+  losses, sensitivities = layer_losses(parent, found, sample)
+  widths = budget.allocate(
+      [losses[layer] for layer in cifar10.LAYERS],
+      lambda widths: cifar10.cost(cifar10.Widths(*widths)),
+      [shares[name] and shares[name] * cost
+       for name, cost in zip(SHARES, whole)])
   return cifar10.Widths(*widths), sensitivities
 
 
@@ -578,6 +514,13 @@ def write(parent, settings, choices, kept, changed, details):
   return path
 
 
+def require_finite(found):
+  """Raises ValueError if moments, of huge weights, are infinite."""
+  if not all(np.isfinite(part.second).all() for parts in found.values()
+             for part in parts):
+    raise ValueError('moments are not finite')
+
+
 def by_layer(choices, value):
   """Layer -> value(choice), for compress.json."""
   return {layer: value(choice) for layer, choice in choices.items()}
@@ -596,16 +539,18 @@ def compress():
     return 0
 
   found = sampled_moments(parent.averages, sample, asked_layers())
-  if not all(np.isfinite(part.second).all() for parts in found.values()
-             for part in parts):
-    raise unfit(parent, 'moments are not finite')
   clock.append(time.perf_counter())
 
   parent_widths = cifar10.widths_of(parent.averages)
   widths, sensitivities = cifar10.asked_widths(parent_widths), None
-  if by_budget():
-    widths, sensitivities = widths_for(
-        parent, found, sample, {name: FLAGS[name].value for name in SHARES})
+  try:
+    require_finite(found)
+    if by_budget():
+      widths, sensitivities = widths_for(
+          parent, found, sample, {name: FLAGS[name].value for name in SHARES})
+  except ValueError as error:
+    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
+        parent.path, error))
   spent = costs(widths, parent_widths)
   print('%s: %s; %s.' % (FLAGS.output_dir, cifar10.named(widths), ', '.join(
       '%s %s (%.4g of %s)' % (
@@ -618,12 +563,16 @@ def compress():
   degenerate = {layer: warn_of_degenerate(
       parent.path, layer, fit, prune.reader_kernel(parent.averages, layer, {}))
                 for layer, (fit, _) in found.items()}
-  choices = choose_all(parent, found, widths)
+  choices = prune.choose_all(FLAGS.criterion, found, parent.averages,
+                             dict(zip(cifar10.LAYERS, widths)), FLAGS.seed)
   kept = by_layer(choices, lambda choice: choice.kept)
   clock.append(time.perf_counter())
 
-  changed, details, refits = rebuild_all(FLAGS.reconstruction, parent, found,
-                                         kept, sample)
+  changed, details = prune.rebuild_all(FLAGS.reconstruction, found,
+                                       parent.averages, kept)
+  refits = {}
+  if FLAGS.reconstruction == 'network' and changed:
+    changed, refits = refitted(parent.averages, changed, kept, sample)
   clock.append(time.perf_counter())
 
   # The report comes last, because it says that the network is complete.

@@ -76,8 +76,8 @@ class Compression:
     if kept is None:
       kept = {layer: np.sort(order[len(order) - width:])
               for (layer, order), width in zip(self.orders.items(), widths)}
-    changed, _, _ = thinet_compress.rebuild_all('full', self.parent, self.found,
-                                                kept, self.sample)
+    changed, _ = prune.rebuild_all('full', self.found, self.parent.averages,
+                                   kept)
     return {**prune.sliced(self.parent.averages, kept), **changed}
 
   def top1(self, weights, images=None):
@@ -106,17 +106,14 @@ class Compression:
 
 def front_to_back(compression, widths):
   """Compresses one layer after the other; returns name -> array."""
-  parent = compression.parent
-  for layer in cifar10.LAYERS:
-    found = thinet_compress.make_moments(parent.averages, compression.sample,
-                                         [layer])
-    kept = {layer: thinet_compress.choose_all(parent, found,
-                                              widths)[layer].kept}
-    changed, _, _ = thinet_compress.rebuild_all('full', parent, found, kept,
-                                                compression.sample)
-    parent = parent._replace(
-        averages={**prune.sliced(parent.averages, kept), **changed})
-  return parent.averages
+  weights = compression.parent.averages
+  for layer, width in zip(cifar10.LAYERS, widths):
+    found = thinet_compress.make_moments(weights, compression.sample, [layer])
+    choice = prune.choose_all('least_squares', found, weights, {layer: width},
+                              0)[layer]
+    changed, _ = prune.rebuild_all('full', found, weights, {layer: choice.kept})
+    weights = {**prune.sliced(weights, {layer: choice.kept}), **changed}
+  return weights
 
 
 def uniform(compression, share):
@@ -205,7 +202,6 @@ def main(argv=None):
   if not FLAGS.checkpoint_dir:
     raise cifar10_input.UserError(
         '--checkpoint_dir is missing; name the folder of a trained network.')
-  FLAGS.criterion = 'least_squares'   # Of front_to_back.
   cifar10.maybe_download_and_extract()
   examples, digest = cifar10_input.verify(
       cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))

@@ -526,7 +526,7 @@ MUTATIONS = {
         ],
         'test_cifar10_eval.py::test_a_watch_ends_when_the_training_has_'
         'ended': [
-            ('return step >= files.read_json(', 'return files.read_json('),
+            ('step >= made.get(', '0 * step >= made.get('),
             ("      if found.digest != seen:", '      if True:'),
         ],
         'test_cifar10_eval.py::test_a_checkpoint_can_be_named': [
@@ -805,6 +805,8 @@ MUTATIONS = {
         ],
         'test_thinet_compress.py::test_full_is_ridge_regression_by_the_ridge_'
         'that_does_best': [
+            ('np.float32(start[biases] + shift)',
+             'np.float32(start[biases] - shift)'),
             ('full_reconstruction(fit, check,',
              'full_reconstruction(check, fit,'),
             ('kept, rebuilt,\n' + 50 * ' ' + 'shift))', 'kept, rebuilt))'),
@@ -820,6 +822,8 @@ MUTATIONS = {
         ],
         'test_thinet_compress.py::test_slim_network_is_a_slice_of_its_parent'
         '[none]': [
+            ('np.sort(order[len(order) - widths[layer]:])',
+             'np.sort(order[:widths[layer]])'),
             ("{'global_step': np.int64(0)}",
              "{'global_step': arrays['global_step']}"),
         ],
@@ -833,6 +837,9 @@ MUTATIONS = {
         'test_thinet_compress.py::test_what_a_reader_loses_itself_does_not_'
         'count': [
             ('kernel[..., kept[reader]]', 'kernel[..., :len(kept[reader])]'),
+            ('reversed(CHAIN)', 'CHAIN'),
+            ('reader_kernel(weights, layer, kept),\n        weights',
+             'reader_kernel(weights, layer, {}),\n        weights'),
         ],
     },
     'thinet/budget.py': {
@@ -850,13 +857,6 @@ MUTATIONS = {
         'test_thinet_compress.py::test_the_parent_is_taken_by_its_averages': [
             ('checkpoint.averages(found.arrays))', '{name: found.arrays[name] '
              'for name in cifar10.weight_shapes()})'),
-        ],
-        'test_thinet_compress.py::test_what_a_reader_loses_itself_does_not_'
-        'count': [
-            ('reversed(list(zip(cifar10.LAYERS, widths)))',
-             'list(zip(cifar10.LAYERS, widths))'),
-            ('{name: choice.kept for name, choice in\n' + 39 * ' ' +
-             'result.items()}', '{}'),
         ],
         'test_thinet_compress.py::test_moments_are_those_of_the_averaged_'
         'networks_patches': [
@@ -901,22 +901,16 @@ MUTATIONS = {
         'narrower': [
             ('    if len(order) == 1:', '    if False:'),
         ],
-        'test_thinet_compress.py::test_full_is_ridge_regression_by_the_ridge_'
-        'that_does_best': [
-            ('np.float32(start[biases] + shift)',
-             'np.float32(start[biases] - shift)'),
-        ],
         'test_thinet_compress.py::test_network_starts_from_the_averages_and_'
         'what_full_gives': [
-            ('dict(start, **changed)', 'dict(start)'),
-            ('min(sample.batch_size, sample.num_images // 10), sample.seed)',
-             'min(sample.batch_size, sample.num_images // 10), 1)'),
+            ('{**prune.sliced(weights, kept), **changed}, kept,',
+             'prune.sliced(weights, kept), kept,'),
+            ('      sample.seed) as pair:', '      1) as pair:'),
             ('min(sample.batch_size, sample.num_images // 10)',
              'sample.batch_size'),
         ],
         'test_thinet_compress.py::test_slim_network_is_a_slice_of_its_parent'
         '[none]': [
-            ('np.sort(order[len(order) - width:])', 'np.sort(order[:width])'),
             ('str(len(choice.order) - m): float', 'str(m): float'),
         ],
         'test_refit.py::test_each_pass_has_the_images_to_fit_otherwise_'
@@ -989,7 +983,7 @@ MUTATIONS = {
         'test_checkpoint.py::test_a_good_checkpoint_beside_a_bad_one_is_'
         'found': [
             ('      error = error or damage\n      continue', '      raise'),
-            ("maker(folder) or 'the command that made it.'",
+            ("making(folder).get('command', 'the command that made it.')",
              "'the command that made it.'"),
         ],
         'test_checkpoint.py::test_damaged_checkpoints_are_moved_aside': [

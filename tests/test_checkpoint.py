@@ -343,5 +343,5 @@ def test_other_settings_are_refused_with_both_values():
   with pytest.raises(CheckpointError, match='x = 1, not 2'):
     checkpoint.require_same('f', {'data_digest': 'a', 'x': 1},
                             {'data_digest': 'b', 'x': 2})
-  with pytest.raises(CheckpointError, match='f was made with schedule = fast; na'):
+  with pytest.raises(CheckpointError, match='made with schedule = fast; name'):
     checkpoint.require_same('f', {'seed': 1, 'schedule': 'fast'}, {'seed': 1})

@@ -1,6 +1,5 @@
 """Every layer's reader against TensorFlow, stored samples and lstsq."""
 import cifar10
-import cifar10_input
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf

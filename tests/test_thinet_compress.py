@@ -60,18 +60,13 @@ def contributions(patches, kernel):
                    kernel.reshape(25, CHANNELS, 64).astype(float))
 
 
-def parent_of(arrays):
-  return thinet_compress.Parent('path', arrays, {}, 'digest',
-                                checkpoint.averages(arrays))
-
-
 def rebuild(mode, arrays, fit, check):
-  """(changed, details, refits) where conv1 alone is pruned."""
-  changed, details, refits = thinet_compress.rebuild_all(
-      mode, parent_of(arrays), {'conv1': tuple(
+  """(changed, details) where conv1 alone is pruned."""
+  changed, details = prune.rebuild_all(
+      mode, {'conv1': tuple(
           moments_of(each.reshape(len(each), -1)) for each in (fit, check))},
-      {'conv1': KEPT}, sample_of(40, 10, 0, 128))
-  return changed, details['conv1'], refits
+      checkpoint.averages(arrays), {'conv1': KEPT})
+  return changed, details['conv1']
 
 
 def sample_of(num_images, locations, seed, batch_size):
@@ -92,7 +87,7 @@ def test_scales_are_fitted_to_the_average_and_checked_on_the_rest(drawn):
   scales = np.linalg.lstsq(rows[:, KEPT], rows.sum(1), rcond=None)[0]
   rows = contributions(check, kernel).reshape(-1, CHANNELS)
   for mode, factors in (('none', np.ones(2)), ('scale', scales)):
-    changed, details, _ = rebuild(mode, arrays, fit, check)
+    changed, details = rebuild(mode, arrays, fit, check)
     np.testing.assert_allclose(details['scales'], factors, rtol=1e-6)
     for key, present in (('before', np.ones(2)), ('after', factors)):
       left = rows.sum(1) - rows[:, KEPT] @ present
@@ -125,7 +120,7 @@ def ridge_regression(arrays, fit, check):
 
 def test_full_is_ridge_regression_by_the_ridge_that_does_best(drawn):
   arrays, fit, check = drawn
-  changed, details, _ = rebuild('full', arrays, fit, check)
+  changed, details = rebuild('full', arrays, fit, check)
   found = ridge_regression(arrays, fit, check)
   best = min(found, key=lambda ridge: found[ridge][2])
   assert best > 1e-8   # Few samples need more than the least ridge.
@@ -149,8 +144,10 @@ def test_network_starts_from_the_averages_and_what_full_gives(drawn,
   monkeypatch.setattr(
       refit, 'refit_network', lambda pair, optimizer:
       pair == 'pair' and ({'refitted': 1}, {'layers': 2}))
-  changed, details, refits = rebuild('network', arrays, fit, check)
-  assert (changed, refits) == ({'refitted': 1}, {'layers': 2})
+  changed, details = rebuild('network', arrays, fit, check)
+  assert thinet_compress.refitted(
+      checkpoint.averages(arrays), changed, {'conv1': KEPT},
+      sample_of(40, 10, 0, 128)) == ({'refitted': 1}, {'layers': 2})
   (original, start, kept, num_images, batch_size, seed), = asked
   assert kept == {'conv1': KEPT}
   assert (num_images, batch_size, seed) == (40, 4, 0)
@@ -180,13 +177,7 @@ def test_the_parent_is_taken_by_its_averages(drawn, flags, tmp_path):
     assert np.array_equal(parent.arrays[name], drawn[0][name])
 
 
-def choose(monkeypatch, criterion, arrays, found, widths, seed=0):
-  with flagsaver.flagsaver(criterion=criterion, seed=seed):
-    return thinet_compress.choose_all(parent_of(arrays), found,
-                                      cifar10.Widths(*widths))
-
-
-def test_choices_are_made_from_the_averages(drawn, monkeypatch):
+def test_choices_are_made_from_the_averages(drawn):
   """The textbook's order on stored samples, and the filters' L1 norms."""
   arrays, fit, _ = drawn
   rows = contributions(
@@ -197,7 +188,8 @@ def test_choices_are_made_from_the_averages(drawn, monkeypatch):
       abs(arrays['conv1/weights']).sum((0, 1, 2))).tolist()
   found = {'conv1': (moments_of(fit.reshape(len(fit), -1)), None)}
   for criterion, wanted in expected.items():
-    choice = choose(monkeypatch, criterion, arrays, found, [3])['conv1']
+    choice = prune.choose_all(criterion, found, checkpoint.averages(arrays),
+                              {'conv1': 3}, 0)['conv1']
     assert choice.order.tolist() == wanted
     assert choice.kept.tolist() == sorted(wanted[1:])
     np.testing.assert_allclose(
@@ -206,14 +198,15 @@ def test_choices_are_made_from_the_averages(drawn, monkeypatch):
         atol=1e-9)
 
 
-def test_what_a_reader_loses_itself_does_not_count(drawn, monkeypatch):
+def test_what_a_reader_loses_itself_does_not_count(drawn):
   """local3 and local4 together: local3 by the units that local4 keeps."""
   arrays, _, _ = drawn
   generator, found = np.random.default_rng(1), {}
   for layer, size in (('local3', 384), ('local4', 192)):
     rows = abs(generator.normal(size=[500, size]))
     found[layer] = moments_of(rows), None
-  choices = choose(monkeypatch, 'thinet', arrays, found, [4, 64, 100, 20])
+  choices = prune.choose_all('thinet', found, checkpoint.averages(arrays),
+                             {'local3': 100, 'local4': 20}, 0)
   assert list(choices) == ['local3', 'local4']
   kernel = arrays['local4/weights' + checkpoint.AVERAGE]
   kept = choices['local4'].kept

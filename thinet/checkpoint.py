@@ -214,7 +214,7 @@ def read_newest(folder, shapes_like, averaged=True):
     return found
   if error:
     raise CheckpointError('%s; make it again with: %s' % (
-        error, maker(folder) or 'the command that made it.'))
+        error, making(folder).get('command', 'the command that made it.')))
   raise CheckpointError('Folder %s holds no finished checkpoint, '
                         'model.ckpt-STEP; train a network into it first, or '
                         'name another.' % folder)
@@ -263,12 +263,12 @@ def read_named(name, shapes_like, averaged=True):
     raise CheckpointError('%s; name another.' % damage)
 
 
-def maker(folder):
-  """The command that made a folder's network, or None if it is not known."""
+def making(folder):
+  """What run.json or compress.json says of a network's making, or {}."""
   for name in ('run.json', 'compress.json'):
-    with contextlib.suppress(OSError, ValueError, KeyError):
-      return files.read_json(os.path.join(folder, name))['command']
-  return None
+    with contextlib.suppress(OSError, ValueError):
+      return files.read_json(os.path.join(folder, name))
+  return {}
 
 
 def move_aside(path):

@@ -13,12 +13,21 @@ so that its weights are a kernel [taps, channels, units]:
 
 A network is a dict, name -> array, with <layer>/weights and <layer>/biases.
 """
+import typing
+
 from thinet import algebra
 
 import numpy as np
 
 CHAIN = ['conv1', 'conv2', 'local3', 'local4', 'softmax_linear']
 READERS = dict(zip(CHAIN, CHAIN[1:]))
+
+
+class Choice(typing.NamedTuple):
+  """Which channels of a layer go."""
+  order: np.ndarray        # int64 [channels], in the order of removal.
+  objective: np.ndarray    # float64 [channels + 1], by number of removed ones.
+  kept: np.ndarray         # Sorted indices.
 
 
 def reader_kernel(weights, layer, kept):
@@ -66,6 +75,32 @@ def choose(criterion, fit, kernel, filters, generator):
   else:
     order = generator.permutation(len(gram))
   return order, algebra.objective(gram, order)
+
+
+def choose_all(criterion, found, weights, widths, seed):
+  """Chooses the channels of some layers, the last layer first.
+
+  Args:
+    criterion: value of --criterion.
+    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    weights: name -> array.
+    widths: layer -> number of channels to keep.
+    seed: integer, of the random choice.
+
+  Returns:
+    Layer -> Choice, front to back.
+
+  Raises:
+    ValueError: the moments do not fit the weights.
+  """
+  generator, result, kept = np.random.default_rng(seed), {}, {}
+  for layer in filter(found.__contains__, reversed(CHAIN)):
+    order, objective = choose(
+        criterion, found[layer][0], reader_kernel(weights, layer, kept),
+        weights[layer + '/weights'], generator)
+    kept[layer] = np.sort(order[len(order) - widths[layer]:])
+    result[layer] = Choice(order, objective, kept[layer])
+  return dict(reversed(result.items()))
 
 
 def sliced(weights, kept):
@@ -151,3 +186,28 @@ def rebuild(mode, fit, check, kernel, kept):
       details, relative_error_before=before,
       relative_error_after=algebra.relative_error(check, kernel, kept, rebuilt,
                                                   shift))
+
+
+def rebuild_all(mode, found, weights, kept):
+  """Rebuilds the readers of all pruned layers, each by itself.
+
+  Args:
+    mode: value of --reconstruction; `network` begins as `full` does.
+    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    weights: name -> array.
+    kept: layer -> sorted indices of the kept channels.
+
+  Returns:
+    (changed, details): name -> float32 array, what is no scaled slice; and
+    layer -> dict, from rebuild.
+  """
+  start, changed, details = sliced(weights, kept), {}, {}
+  for layer, (fit, check) in found.items():
+    kernel, shift, details[layer] = rebuild(
+        mode, fit, check, reader_kernel(weights, layer, kept), kept[layer])
+    if 'scales' not in details[layer]:
+      kernels, biases = [READERS[layer] + kind
+                         for kind in ('/weights', '/biases')]
+      changed[kernels] = np.float32(kernel).reshape(start[kernels].shape)
+      changed[biases] = np.float32(start[biases] + shift)
+  return changed, details
