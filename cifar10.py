@@ -30,6 +30,7 @@ import zlib
 
 import cifar10_input
 from cifar10_input import UserError
+from thinet import checkpoint
 from thinet import devices
 from thinet import files
 from thinet import operations
@@ -215,15 +216,15 @@ def endpoints(images, widths=Widths(), precision='float32'):
   Args:
     images: float32 [n, 24, 24, 3] from distorted_inputs or inputs.
     widths: Widths.
-    precision: 'float32', or 'bfloat16' for the operands of convolutions and
-      matrix products; everything else is float32 in both.
+    precision: 'bfloat16' for operands of convolutions and matrix products of
+      this type; everything else is float32, also with 'float32' and 'tf32'.
 
   Returns:
     Name -> float32 tensor: conv1, pool1, norm1, conv2, norm2, pool2, local3,
     local4 and softmax_linear, the logits [n, 10].
   """
   def product(operation, x, weights):
-    dtype = tf.as_dtype(precision)
+    dtype = tf.bfloat16 if precision == 'bfloat16' else tf.float32
     return tf.cast(operation(tf.cast(x, dtype), tf.cast(weights, dtype)),
                    tf.float32)
 
@@ -439,16 +440,34 @@ def loss(logits, labels, label_smoothing=0.0):
   return tf.add_n(tf.get_collection('losses'), name='total_loss')
 
 
-def _add_loss_summaries(total_loss):
+def _state(name, shape, initializer):
+  """The variable of this name, which what trains keeps beside the weights.
+
+  The first call makes it; another one, in the loop of steps, finds it.
+  """
+  with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+    return tf.get_variable(name, shape, initializer=initializer,
+                           trainable=False)
+
+
+def _move_average(average, value, decay):
+  """Moves an average to a value, as tf.train.ExponentialMovingAverage does."""
+  return average.assign_sub((average - value) * (1 - decay))
+
+
+def _average_losses(total_loss):
   """Adds summaries of the losses and their averages; returns the update op."""
-  averages = tf.train.ExponentialMovingAverage(LOSS_AVERAGE_DECAY, name='avg')
-  losses = tf.get_collection('losses') + [total_loss]
-  update = averages.apply(losses)
-  for each in losses:
-    tf.summary.scalar('losses_raw/' + each.op.name, each)
-    with tf.control_dependencies([update]):
-      tf.summary.scalar('losses/' + each.op.name, averages.average(each))
-  return update
+  scope = tf.get_default_graph().get_name_scope()
+  updates = []
+  for each in tf.get_collection('losses') + [total_loss]:
+    name = each.op.name[len(scope) + 1 if scope else 0:]
+    average = _state(name + '/avg', [], tf.zeros_initializer())
+    updates.append(_move_average(average, each,
+                                 np.float32(LOSS_AVERAGE_DECAY)))
+    tf.summary.scalar('losses_raw/' + name, each)
+    with tf.control_dependencies(updates[-1:]):
+      tf.summary.scalar('losses/' + name, average.read_value())
+  return updates
 
 
 def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
@@ -496,15 +515,13 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
         global_step, PUBLISHED, INITIAL_LEARNING_RATE,
         NUM_EXAMPLES_PER_EPOCH_FOR_TRAIN / _tutorial_flags().batch_size, None)
   tf.summary.scalar('learning_rate', learning_rate)
-  momentum = schedule.momentum
-  optimizer = (
-      tf.train.MomentumOptimizer(learning_rate, momentum, use_nesterov=True)
-      if momentum else tf.train.GradientDescentOptimizer(learning_rate))
   next_step = tf.identity(global_step) + 1
-  averages = tf.train.ExponentialMovingAverage(schedule.average_decay,
-                                               next_step)
-  updates = [_add_loss_summaries(total_loss)]
-  for gradient, var in optimizer.compute_gradients(total_loss):
+  steps = tf.cast(next_step, tf.float32)
+  decay = tf.minimum(schedule.average_decay, (1 + steps) / (10 + steps))
+  updates = _average_losses(total_loss)
+  variables = tf.trainable_variables()
+  for gradient, var in zip(tf.gradients(total_loss, variables,
+                                        gate_gradients=True), variables):
     name = var.op.name
     for kind, value in (('values', var), ('gradients', gradient)):
       tf.summary.histogram('%s/%s' % (name, kind), value,
@@ -515,11 +532,26 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
       gradient = precondition.preconditioned(gradient, preconditioners[name])
     # An average waits for its own weights, or it would lag a step or race with
     # the update; not for the others, whose gradients may come later.
-    step = optimizer.apply_gradients([(gradient, var)])
+    step = _descend(var, gradient, learning_rate, schedule.momentum)
+    average = _state(name + checkpoint.AVERAGE, var.shape,
+                     lambda *_, first=var.initial_value, **__:
+                     tf.identity(first))
     with tf.control_dependencies([step]):
-      updates.append(averages.apply([var]))
+      updates.append(_move_average(average, var.read_value(), decay))
   with tf.control_dependencies(updates):
     return tf.group(global_step.assign(next_step), name='train')
+
+
+def _descend(var, gradient, rate, momentum):
+  """Makes a step of gradient descent, Nesterov's where there is momentum."""
+  if not momentum:
+    return tf.raw_ops.ResourceApplyGradientDescent(
+        var=var.handle, alpha=rate, delta=gradient)
+  accumulated = _state(var.op.name + '/Momentum', var.shape,
+                       tf.zeros_initializer())
+  return tf.raw_ops.ResourceApplyMomentum(
+      var=var.handle, accum=accumulated.handle, lr=rate, grad=gradient,
+      momentum=momentum, use_nesterov=True)
 
 
 # ------------------------------------------------------------ for all scripts

@@ -292,14 +292,20 @@ def _extract(archive, folder):
 
 
 def local_variable(name, initializer, dtype=None):
-  """Creates a variable that no checkpoint holds.
+  """Creates a variable that no checkpoint holds, outside of all loops.
 
   A scope that reuses variables does not reuse it: the training and the test
   images would be one.
+
+  Args:
+    name: its name.
+    initializer: function without arguments that returns its first value.
+    dtype: its type, where the value does not say it.
   """
-  return tf.Variable(initializer, name=name, dtype=dtype, trainable=False,
-                     use_resource=True,
-                     collections=[tf.GraphKeys.LOCAL_VARIABLES])
+  with tf.init_scope():
+    return tf.Variable(initializer, name=name, dtype=dtype, trainable=False,
+                       use_resource=True,
+                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
 
 def read_cifar10(filenames):
@@ -393,8 +399,9 @@ def shuffled_indices(positions, examples, seed, stream):
   Returns:
     int64 [n], each 0 <= index < examples.
   """
-  kept = local_variable('epoch', tf.constant(-1, tf.int64))
-  orders = local_variable('orders', tf.zeros([2 * examples], tf.int64))
+  kept = local_variable('epoch', lambda: tf.constant(-1, tf.int64))
+  orders = local_variable('orders',
+                          lambda: tf.zeros([2 * examples], tf.int64))
   epoch = positions[0] // examples
 
   def shuffle():
@@ -524,7 +531,7 @@ def inputs(eval_data, data_dir, batch_size, batch_number=None):
   examples = records.shape[0].value
   batch_size = min(batch_size, examples)
   if batch_number is None:
-    runs = local_variable('runs', tf.constant(0, tf.int64))
+    runs = local_variable('runs', lambda: tf.constant(0, tf.int64))
     batch_number = (runs.assign_add(1) - 1) % -(-examples // batch_size)
   indices = batch_number * batch_size + tf.range(batch_size, dtype=tf.int64)
   images, labels = images_and_labels(records,

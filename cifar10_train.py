@@ -35,6 +35,7 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import devices
 from thinet import files
+from thinet import loop
 from thinet import operations
 from thinet import summaries
 from thinet import tensorflow as tf
@@ -42,6 +43,7 @@ from thinet import tensorflow as tf
 import numpy as np
 
 EVAL_EPOCHS = 4   # So the test images take 2 % of a training's time.
+LONGEST_RUN = 1000   # Steps of a GPU's loop, so that a stop saves within 2 s.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
@@ -74,8 +76,10 @@ tf.app.flags.register_validator(
 tf.app.flags.register_validator(
     'learning_rate', lambda value: value is None or np.isfinite(value),
     'give a finite number')
-tf.app.flags.DEFINE_enum('precision', 'float32', ['float32', 'bfloat16'],
-                         'Type of the operands of convolutions and products.')
+tf.app.flags.DEFINE_enum('precision', 'float32', ['float32', 'tf32',
+                                                  'bfloat16'],
+                         'Type of the operands of convolutions and products; '
+                         'tf32 on GPUs.')
 tf.app.flags.DEFINE_integer('log_frequency', 100,
                             'Steps between log lines and scalar summaries.',
                             lower_bound=1)
@@ -106,13 +110,38 @@ class Plan(typing.NamedTuple):
   test_examples: int           # Test images, 0 if there are none to rate on.
   eval_frequency: int          # Steps between ratings; 0 for none.
 
+  def due(self, step, frequency):
+    """Whether this step shows what it shows so often; the last one does."""
+    return frequency and (step % frequency == 0 or step == self.last_step - 1)
+
+  def unseen(self, step):
+    """Number of steps from this one on that end before one that shows, saves or
+    rates anything; 1 if this one does."""
+    shown = [each for each in (FLAGS.log_frequency, FLAGS.histogram_frequency)
+             if each]
+    if any(self.due(step, each) for each in shown):
+      return 1
+    ends = shown + [FLAGS.checkpoint_frequency]
+    if self.test_examples:
+      ends.append(self.eval_frequency)
+    return min([LONGEST_RUN, self.last_step - 1 - step] +
+               [each - step % each for each in ends])
+
 
 class Model(typing.NamedTuple):
   """The parts of the graph that a training runs."""
   loss: 'tf.Tensor'
   learning_rate: 'tf.Tensor'
   train_op: 'tf.Operation'
+  loop: 'Loop'                 # None on a processor.
   rating: 'Rating'             # None without test images.
+
+
+class Loop(typing.NamedTuple):
+  """Many steps as one operation."""
+  count: 'tf.Tensor'             # int32 placeholder: how many.
+  loss: 'tf.Tensor'              # Of the last one made.
+  made: 'tf.Tensor'              # int32: fewer if that loss is not finite.
 
 
 class Rating(typing.NamedTuple):
@@ -146,75 +175,88 @@ class _Hook:
     pass
 
 
+class _Clock(_Hook):
+  """The next step, and the number of steps that the present run makes.
+
+  The first of the hooks: in the after_run of the others, `step` has moved on.
+  """
+
+  def __init__(self, step):
+    self.step, self.count = step, 1
+
+  def after_run(self, run_context, run_values):
+    self.step += self.count
+
+
 class _LoggerHook(_Hook):
   """Prints the tutorial's line, writes summaries, requires a finite loss."""
 
-  def __init__(self, plan, model, step, stop):
+  def __init__(self, plan, model, clock, stop):
     self._plan, self._model = plan, model
-    self._step, self._stop = step, stop
-    self._writer = tf.summary.FileWriter(FLAGS.train_dir,
-                                         filename_suffix='.training-%d' % step)
+    self._clock, self._stop = clock, stop
+    self._writer = tf.summary.FileWriter(
+        FLAGS.train_dir, filename_suffix='.training-%d' % clock.step)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
     self._start = None
 
   def after_create_session(self, session, coord):
-    if self._step:  # TensorBoard then drops a killed run's later events.
+    step = self._clock.step
+    if step:  # TensorBoard then drops a killed run's later events.
       self._write('add_session_log',
-                  tf.SessionLog(status=tf.SessionLog.START), self._step)
+                  tf.SessionLog(status=tf.SessionLog.START), step)
     else:
       self._write('add_graph', session.graph)
-    self.show(summaries.layout(), self._step)
-    self.show(summaries.command(cifar10.command()), self._step)
-
-  def _due(self, frequency):
-    """Whether a summary of this frequency is due: at the last step, too."""
-    return frequency and (self._step % frequency == 0 or
-                          self._step == self._plan.last_step - 1)
+    self.show(summaries.layout(), step)
+    self.show(summaries.command(cifar10.command()), step)
 
   def before_run(self, run_context):
+    step, clock = self._clock.step, self._clock
+    if clock.count > 1:
+      return tf.train.SessionRunArgs({'loss': self._model.loop.loss,
+                                      'made': self._model.loop.made})
     fetches = {'loss': self._model.loss}
-    if self._due(FLAGS.log_frequency):
+    if self._plan.due(step, FLAGS.log_frequency):
       fetches['scalars'] = self._scalars
       fetches['learning_rate'] = self._model.learning_rate
-    if self._due(FLAGS.histogram_frequency):
+    if self._plan.due(step, FLAGS.histogram_frequency):
       fetches['histograms'] = self._histograms
     return tf.train.SessionRunArgs(fetches)
 
   def after_run(self, run_context, run_values):
     results = run_values.results
+    step = self._clock.step - self._clock.count
     if not np.isfinite(results['loss']):
       raise UserError(
           'Loss is %s at step %d with learning rate %g; the last good '
           'checkpoint in %s is kept, lower --learning_rate.' % (
-              results['loss'], self._step,
+              results['loss'], step + results.get('made', 1) - 1,
               run_context.session.run(self._model.learning_rate),
               FLAGS.train_dir))
     if 'scalars' in results:
-      self.show(results['scalars'], self._step)
-      self._log(results['loss'], results['learning_rate'])
+      self.show(results['scalars'], step)
+      self._log(step, results['loss'], results['learning_rate'])
     if 'histograms' in results:
-      self.show(results['histograms'], self._step)
-    self._step += 1
+      self.show(results['histograms'], step)
 
-  def _log(self, loss, rate):
+  def _log(self, step, loss, rate):
     # The first interval includes the graph's start, so it gives no rate.
     plan, speed, left = self._plan, 'first step', ''
     if self._start:
-      step, start = self._start
-      seconds = max(time.perf_counter() - start, 1e-9) / (self._step - step)
+      before, start = self._start
+      seconds = max(time.perf_counter() - start, 1e-9) / (step - before)
       speed = '%.1f examples/sec; %.3f sec/batch' % (FLAGS.batch_size / seconds,
                                                      seconds)
       left = ', %s left' % datetime.timedelta(
-          seconds=round(seconds * (plan.last_step - self._step)))
+          seconds=round(seconds * (plan.last_step - step)))
       self.show(tf.Summary(value=[tf.Summary.Value(
           tag='examples_per_second',
-          simple_value=FLAGS.batch_size / seconds)]), self._step)
-    self._start = self._step, time.perf_counter()
+          simple_value=FLAGS.batch_size / seconds)]), step)
+    self._start = step, time.perf_counter()
     self.say('step %d, loss = %.2f (%s); step %d of %d, epoch %.1f of %g, '
              'learning rate %.3g%s' % (
-                 self._step, loss, speed, self._step, plan.last_step,
-                 self._step / plan.steps_per_epoch, plan.epochs, rate, left))
+                 step, loss, speed, step, plan.last_step,
+                 step / plan.steps_per_epoch, plan.epochs, rate, left))
 
   def say(self, words):
     """Prints a line that begins with the time."""
@@ -250,18 +292,17 @@ class _RatingHook(_Hook):
   At the start, every plan.eval_frequency steps, and at the end.
   """
 
-  def __init__(self, plan, rating, step, logger):
+  def __init__(self, plan, rating, clock, logger):
     self._plan, self._rating = plan, rating
-    self._step, self._logger = step, logger
+    self._clock, self._logger = clock, logger
 
   def after_create_session(self, session, coord):
-    if self._step % self._plan.eval_frequency == 0:
+    if self._clock.step % self._plan.eval_frequency == 0:
       self._rate(session)
 
   def after_run(self, run_context, run_values):
-    self._step += 1
-    last = self._step == self._plan.last_step
-    if last or (self._step % self._plan.eval_frequency == 0 and
+    last = self._clock.step == self._plan.last_step
+    if last or (self._clock.step % self._plan.eval_frequency == 0 and
                 not run_context.stop_requested):
       self._rate(run_context.session)
 
@@ -270,9 +311,9 @@ class _RatingHook(_Hook):
     hits = sum(session.run(self._rating.hits, {self._rating.batch: number})
                for number in range(self._rating.batches))
     shares = hits / self._plan.test_examples
-    self._logger.show(summaries.precision(*shares), self._step)
+    self._logger.show(summaries.precision(*shares), self._clock.step)
     self._logger.say('step %d, precision @ 1 = %.4f, @ 5 = %.4f (%d test '
-                     'images)' % (self._step, *shares,
+                     'images)' % (self._clock.step, *shares,
                                   self._plan.test_examples))
     self._logger.pause(time.perf_counter() - start)
 
@@ -280,8 +321,8 @@ class _RatingHook(_Hook):
 class _CheckpointHook(_Hook):
   """Saves finite weights: at intervals, at the end, and when told to stop."""
 
-  def __init__(self, settings, step, last_step):
-    self._settings, self._step, self._last_step = settings, step, last_step
+  def __init__(self, settings, clock, last_step):
+    self._settings, self._clock, self._last_step = settings, clock, last_step
     self._variables = {var.op.name: var for var in tf.global_variables()
                        if var.op.name != checkpoint.SETTINGS}
     self.signal = None
@@ -291,9 +332,9 @@ class _CheckpointHook(_Hook):
     self.signal = self.signal or number
 
   def after_run(self, run_context, run_values):
-    self._step += 1
-    stop = self.signal is not None or self._step >= self._last_step
-    if stop or self._step % FLAGS.checkpoint_frequency == 0:
+    step = self._clock.step
+    stop = self.signal is not None or step >= self._last_step
+    if stop or step % FLAGS.checkpoint_frequency == 0:
       self._save(run_context.session)
     if stop:
       run_context.request_stop()
@@ -303,9 +344,9 @@ class _CheckpointHook(_Hook):
     if checkpoint.not_finite(arrays):
       raise UserError(
           'A weight is not finite after step %d; the last good checkpoint in '
-          '%s is kept, lower --learning_rate.' % (self._step - 1,
+          '%s is kept, lower --learning_rate.' % (self._clock.step - 1,
                                                   FLAGS.train_dir))
-    checkpoint.save(FLAGS.train_dir, arrays, self._settings, self._step,
+    checkpoint.save(FLAGS.train_dir, arrays, self._settings, self._clock.step,
                     FLAGS.keep_checkpoints)
 
 
@@ -482,8 +523,41 @@ def make_plan(schedule, widths, made):
               settings, examples, test_examples, frequency)
 
 
+def build_step(plan, stream, preconditioners, towers):
+  """Builds a step: input, network, loss and update.
+
+  Args:
+    plan, stream, preconditioners: as for build_model.
+    towers: number of towers.
+
+  Returns:
+    (loss, learning_rate, train_op).
+  """
+  global_step = tf.train.get_or_create_global_step()
+  images, labels = cifar10.distorted_inputs(FLAGS.seed, stream=stream,
+                                            parts=towers)
+  logits = cifar10.tower_inference(images, plan.widths, FLAGS.precision, towers)
+  loss = cifar10.loss(logits, labels, plan.schedule.label_smoothing)
+  summaries.add_curves(logits, labels)
+  learning_rate = cifar10.learning_rate_at(
+      global_step, plan.schedule, plan.learning_rate, plan.steps_per_epoch,
+      plan.last_step)
+  return loss, learning_rate, cifar10.train(
+      loss, global_step, learning_rate, plan.schedule, preconditioners)
+
+
+def build_loop(plan, stream, preconditioners):
+  """Builds many steps as one operation; returns Loop. See build_model."""
+  def step():
+    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+      loss, _, train_op = build_step(plan, stream, preconditioners, 1)
+    return loss, train_op
+  count = tf.placeholder(tf.int32, [])
+  return Loop(count, *loop.compiled(step, count))
+
+
 def build_model(plan, stream, preconditioners):
-  """Builds the graph of a training: input, network, loss and train op.
+  """Builds the graph of a training.
 
   Args:
     plan: Plan.
@@ -494,22 +568,15 @@ def build_model(plan, stream, preconditioners):
     Model.
   """
   tf.set_random_seed(FLAGS.seed)
-  global_step = tf.train.get_or_create_global_step()
-  towers = cifar10.towers(FLAGS.batch_size)
-  images, labels = cifar10.distorted_inputs(FLAGS.seed, stream=stream,
-                                            parts=towers)
-  logits = cifar10.tower_inference(images, plan.widths, FLAGS.precision, towers)
-  loss = cifar10.loss(logits, labels, plan.schedule.label_smoothing)
-  summaries.add_curves(logits, labels)
-  learning_rate = cifar10.learning_rate_at(
-      global_step, plan.schedule, plan.learning_rate, plan.steps_per_epoch,
-      plan.last_step)
-  train_op = cifar10.train(loss, global_step, learning_rate, plan.schedule,
-                           preconditioners)
+  towers, many = cifar10.towers(FLAGS.batch_size), None
+  on_gpu = operations.on_gpu()
+  with tf.device(loop.DEVICE if on_gpu else None):   # Or what can be there.
+    step = build_step(plan, stream, preconditioners, towers)
+    if on_gpu:
+      many = build_loop(plan, stream, preconditioners)
   tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(plan.settings),
                   trainable=False)
-  return Model(loss, learning_rate, train_op,
-               build_rating(plan) if plan.test_examples else None)
+  return Model(*step, many, build_rating(plan) if plan.test_examples else None)
 
 
 def build_rating(plan):
@@ -563,11 +630,12 @@ def make_steps(plan, model, found, step, initial):
                                   for var in tf.global_variables()
                                   if var.op.name in initial})
 
-  checkpoint_hook = _CheckpointHook(plan.settings, step, plan.last_step)
-  logger = _LoggerHook(plan, model, step, checkpoint_hook.stop)
-  hooks = [logger, checkpoint_hook]
+  clock = _Clock(step)
+  checkpoint_hook = _CheckpointHook(plan.settings, clock, plan.last_step)
+  logger = _LoggerHook(plan, model, clock, checkpoint_hook.stop)
+  hooks = [clock, logger, checkpoint_hook]
   if model.rating:
-    hooks.append(_RatingHook(plan, model.rating, step, logger))
+    hooks.append(_RatingHook(plan, model.rating, clock, logger))
   with tf.train.MonitoredTrainingSession(
       scaffold=tf.train.Scaffold(init_fn=initialize,
                                  saver=tf.train.Saver()),   # Unused.
@@ -580,8 +648,15 @@ def make_steps(plan, model, found, step, initial):
     if found:
       print('Continuing %s at step %d of %d.' % (found.path, step,
                                                  plan.last_step))
+    tf.config.experimental.enable_tensor_float_32_execution(
+        FLAGS.precision == 'tf32')
     while not session.should_stop():
-      session.run(model.train_op)
+      clock.count = plan.unseen(clock.step) if model.loop else 1
+      if clock.count > 1:
+        session.run(model.loop.made, {model.loop.count: clock.count})
+      else:
+        session.run(model.train_op)
+    tf.config.experimental.enable_tensor_float_32_execution(False)
   return checkpoint_hook.signal
 
 
@@ -635,6 +710,9 @@ def train(schedule, widths, stream='training', initial=None,
                       'count from its first step.' % (
                           FLAGS.checkpoint_dir, step, plan.last_step))
   graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
+  if FLAGS.precision == 'tf32' and not operations.on_gpu():
+    raise UserError('--precision=tf32 needs a GPU that TensorFlow sees; leave '
+                    'it out.')
   start = time.perf_counter()
   print(header(plan), flush=True)
   if not found and initial:

@@ -51,7 +51,7 @@ fi
 : "${SEEDS:=0}"
 : "${SCHEDULE:=published}"         # From scratch; or fast.
 declare -A epochs=([published]=128 [fast]=50)   # EPOCHS, from scratch.
-: "${PRECISION:=float32}"           # Precision of trainings; or bfloat16.
+: "${PRECISION:=float32}"           # Of trainings; or bfloat16, tf32 (GPUs).
 : "${FINETUNE_EPOCHS:=20}"
 # <criterion>_<reconstruction>; MODES are fine-tuned, CONTROLS are not.
 : "${MODES=thinet_none thinet_scale least_squares_full least_squares_network}"
@@ -101,7 +101,7 @@ words SCHEDULE 1 1 'published|fast' 'published or fast'
 : "${EPOCHS:=${epochs[$SCHEDULE]}}"
 words EPOCHS 1 1 "$number" 'a number above 0 and below 1000000'
 words FINETUNE_EPOCHS 1 1 "$number" 'a number above 0 and below 1000000'
-words PRECISION 1 1 'float32|bfloat16' 'float32 or bfloat16'
+words PRECISION 1 1 'float32|tf32|bfloat16' 'float32, tf32 or bfloat16'
 words MODES 0 $many "$mode" 'names as thinet_none or least_squares_full'
 words CONTROLS 0 $many "$mode" 'names as l1_full or random_network'
 words JOBS 1 1 '0*[1-9][0-9]{0,2}' 'a number of cells, 1 to 999'

@@ -66,6 +66,7 @@ def _set_up():
   v1.logging.set_verbosity(v1.logging.ERROR)
   v1.disable_v2_behavior()
   v1.enable_resource_variables()
+  v1.config.experimental.enable_tensor_float_32_execution(False)   # Not asked.
 
 
 @contextlib.contextmanager

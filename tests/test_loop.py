@@ -1,0 +1,181 @@
+"""The GPU's loop of steps, compiled by XLA: here on the processor."""
+import os
+import re
+import signal
+
+import cifar10
+import cifar10_train
+import conftest
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import thinet_finetune
+from cifar10_input import UserError
+from thinet import loop
+from thinet import operations
+from tensorboard.backend.event_processing import event_accumulator
+
+WIDTHS = cifar10.Widths(4, 4, 16, 8)
+
+
+@pytest.fixture
+def as_on_gpu(flags, data_dir, monkeypatch):
+  """Has trainings make the loop, for the processor; ten steps an epoch."""
+  monkeypatch.setattr(operations, 'on_gpu', lambda: True)
+  monkeypatch.setattr(loop, 'DEVICE', '/device:CPU:0')
+  flags(data_dir=data_dir, batch_size=50, max_steps=23, log_frequency=7,
+        histogram_frequency=0, checkpoint_frequency=9, eval_frequency=0)
+
+
+def model_of(schedule, preconditioners=None):
+  plan = cifar10_train.make_plan(schedule, WIDTHS, {})
+  return cifar10_train.build_model(plan, 'training', preconditioners or {})
+
+
+def matrices():
+  """Symmetric positive definite, one for each convolution."""
+  result = {}
+  for name, size in (('conv1/weights', 75), ('conv2/weights', 100)):
+    rows = np.random.default_rng(size).normal(size=[size, 2 * size])
+    result[name] = np.float32(rows @ rows.T / size)
+  return result
+
+
+@pytest.mark.parametrize('schedule, preconditioners', [
+    (cifar10.PUBLISHED, None),
+    (thinet_finetune.SCHEDULE._replace(warmup_steps=0), matrices())])
+def test_the_loop_gives_the_plain_steps_weights(as_on_gpu, schedule,
+                                                preconditioners):
+  """Step for step over an epoch's end, and many steps as one by one."""
+  def run(steps):
+    """Weights, averages and the losses' averages behind each of the runs."""
+    with tf.Session() as session:
+      session.run([tf.global_variables_initializer(),
+                   tf.local_variables_initializer()])
+      found = []
+      for count in steps:
+        if count:
+          made = session.run(model.loop.made, {model.loop.count: count})
+          assert made == count
+        else:
+          session.run(model.train_op)
+        found.append(session.run(variables))
+      return found
+
+  with tf.Graph().as_default():
+    model = model_of(schedule, preconditioners)
+    variables = {var.op.name: var for var in tf.global_variables()
+                 if var.dtype.base_dtype != tf.string}
+    plain, single = run([0] * 13), run([1] * 13)
+    together = run([7, 1, 5])
+  assert len(variables) == (35 if schedule.momentum else 25)
+  for step, (one, other) in enumerate(zip(plain, single)):
+    for name, value in one.items():
+      np.testing.assert_allclose(other[name], value, rtol=1e-5, atol=2e-6,
+                                 err_msg='%s after step %d' % (name, step))
+  assert plain[-1]['global_step'] == 13
+  assert not np.allclose(plain[-1]['local3/weights'],
+                         plain[-2]['local3/weights'], rtol=1e-5, atol=2e-6)
+  for number, step in enumerate((6, 7, 12)):
+    for name, value in single[step].items():
+      assert together[number][name].tobytes() == value.tobytes(), (name, step)
+
+
+def test_all_of_the_loop_is_on_the_device(as_on_gpu, monkeypatch):
+  """TensorFlow places one operation there; a count goes in, a count comes out.
+
+  The device is a second one of the processor.
+  """
+  monkeypatch.setattr(loop, 'DEVICE', '/device:CPU:1')
+  ran = tf.RunMetadata()
+  with tf.Graph().as_default(), tf.Session(config=tf.ConfigProto(
+      device_count={'CPU': 2}, allow_soft_placement=True)) as session:
+    model = model_of(cifar10.FAST)
+    session.run([tf.global_variables_initializer(),
+                 tf.local_variables_initializer()])
+    session.run(model.loop.made, {model.loop.count: 2},
+                tf.RunOptions(output_partition_graphs=True), ran)
+  placed = [(op.device[-5:], op.op) for part in ran.partition_graphs
+            for op in part.node]
+  assert sorted({name for device, name in placed if device == 'CPU:1'}) == [
+      'Identity', 'VarHandleOp', 'XlaLaunch', '_Recv', '_Send']
+  assert sorted(name for device, name in placed if device == 'CPU:0') == [
+      '_Arg', '_Recv', '_Retval', '_Send']
+  assert [name for _, name in placed].count('XlaLaunch') == 1
+
+
+def stopped_at(step):
+  """cifar10_train.Plan.unseen, which sends a signal at a step."""
+  unseen = cifar10_train.Plan.unseen
+  def stop_and_count(plan, present):
+    if present == step:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return unseen(plan, present)
+  return stop_and_count
+
+
+def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys):
+  """Log, events and weights are those without it; so is a resumed one."""
+  def train(name, code=0):
+    flags(train_dir=str(tmp_path / name))
+    assert cifar10_train.train(cifar10.PUBLISHED, WIDTHS) == code
+    return [re.sub(r'.*?: |\(.*?\)|, [0-9:]* left', '', line)
+            for line in capsys.readouterr().out.splitlines() if 'loss' in line]
+
+  lines = train('loop')
+  with pytest.MonkeyPatch.context() as patch:   # Saved in the middle of 9 to 13.
+    patch.setattr(cifar10_train, 'LONGEST_RUN', 2)
+    patch.setattr(cifar10_train.Plan, 'unseen', stopped_at(9))
+    train('resumed', 128 + signal.SIGTERM)
+  assert int(conftest.newest(tmp_path / 'resumed')[1]['global_step']) == 11
+  train('resumed')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(cifar10_train.Plan, 'unseen', lambda plan, step: 1)
+    assert train('plain') == lines
+  assert [line.split(',')[0] for line in lines] == [
+      'step %d' % step for step in (0, 7, 14, 21, 22)]
+  looped, resumed, plain = (conftest.newest(tmp_path / name)[1:]
+                            for name in ('loop', 'resumed', 'plain'))
+  assert looped[1] == resumed[1] == plain[1]
+  for name, value in looped[0].items():
+    assert resumed[0][name].tobytes() == value.tobytes(), name
+    np.testing.assert_allclose(value, plain[0][name], rtol=1e-5, atol=2e-6)
+  steps = []
+  for name in ('loop', 'plain'):
+    events = event_accumulator.EventAccumulator(str(tmp_path / name))
+    events.Reload()
+    steps.append({tag: [each.step for each in events.Scalars(tag)]
+                  for tag in events.Tags()['scalars']})
+  assert steps[0] == steps[1]
+
+
+def test_a_loss_that_is_not_finite_ends_the_loop(as_on_gpu, flags, tmp_path):
+  """The sentence names the step; what was saved before stays."""
+  flags(train_dir=str(tmp_path), learning_rate=1e4, checkpoint_frequency=2)
+  with pytest.raises(UserError) as loop_error:
+    cifar10_train.train(cifar10.PUBLISHED, WIDTHS)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(cifar10_train.Plan, 'unseen', lambda plan, step: 1)
+    flags(train_dir=str(tmp_path / 'plain'))
+    with pytest.raises(UserError) as plain_error:
+      cifar10_train.train(cifar10.PUBLISHED, WIDTHS)
+  step, other = (re.search(r'at step (\d+) with', str(error.value))[1]
+                 for error in (loop_error, plain_error))
+  assert step == other != '0'
+
+
+@pytest.mark.parametrize('step', range(23))
+def test_runs_end_where_something_is_due(flags, step):
+  flags(log_frequency=7, histogram_frequency=0, checkpoint_frequency=9)
+  plan = cifar10_train.Plan(*[None] * 5, 23, None, None, 1, 5)
+  ends = {0, 7, 14, 21, 22, 9, 18, 5, 10, 15, 20}
+  expected = (1 if step in {0, 7, 14, 21, 22} else
+              min(end for end in ends if end > step) - step)
+  assert plan.unseen(step) == expected
+
+
+def test_tf32_without_a_gpu_is_refused(call, data_dir, tmp_path):
+  code, _, errors = call(cifar10_train, '--data_dir=' + data_dir,
+                         '--precision=tf32', '--train_dir=%s' % tmp_path)
+  assert code == 1 and '--precision=tf32 needs a GPU' in errors
+  assert not any(name.endswith('.index') for name in os.listdir(tmp_path))

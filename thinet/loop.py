@@ -1,0 +1,60 @@
+"""Many training steps as one operation, for GPUs.
+
+A step is hundreds of operations of some microseconds each, which a session
+launches one by one. XLA compiles the whole step, and the loop around it, so
+that between the first step and the last nothing leaves the device.
+"""
+import contextlib
+
+from thinet import tensorflow as tf
+
+DEVICE = '/device:GPU:0'   # Of the loop, and of what it makes for itself.
+# Collections that a step fills for itself.
+OF_ONE_STEP = 'losses', 'decayed', 'histograms', 'summaries'
+
+
+def compiled(step, count):
+  """Builds a loop of steps, compiled by XLA when it runs first.
+
+  The loop ends early behind a loss that is not finite.
+
+  Args:
+    step: function without arguments that builds a step and returns (loss,
+      operation): a float32 scalar, and what makes the step. Every variable
+      that it trains is there already.
+    count: int32 scalar tensor, the number of steps.
+
+  Returns:
+    (loss, steps): float32 scalar, that of the last step made; int32 scalar, the
+    number of steps made.
+  """
+  def one(made, loss):
+    del loss
+    loss, operation = step()
+    with tf.control_dependencies([operation]):
+      return made + 1, tf.identity(loss)
+
+  def loop(count):
+    return tf.while_loop(
+        lambda made, loss: (made < count) & tf.math.is_finite(loss), one,
+        [tf.constant(0), tf.constant(0.0)], parallel_iterations=1)
+
+  with tf.device(DEVICE), _empty(OF_ONE_STEP):
+    steps, loss = tf.xla.experimental.compile(loop, [count])
+  return loss, steps
+
+
+@contextlib.contextmanager
+def _empty(collections):
+  """Empties these collections of the graph; in the end they are as before."""
+  graph = tf.get_default_graph()
+  kept = {name: graph.get_collection(name) for name in collections}
+  try:
+    for name in kept:
+      graph.clear_collection(name)
+    yield
+  finally:
+    for name, values in kept.items():
+      graph.clear_collection(name)
+      for value in values:
+        graph.add_to_collection(name, value)
