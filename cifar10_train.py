@@ -179,10 +179,34 @@ class _Clock(_Hook):
   """The next step, and the number of steps that the present run makes.
 
   The first of the hooks: in the after_run of the others, `step` has moved on.
+  Where there is a loop, it is compiled before the first step.
   """
 
-  def __init__(self, step):
+  def __init__(self, plan, loop, step):
+    self._plan, self._loop = plan, loop
     self.step, self.count = step, 1
+
+  def after_create_session(self, session, coord):
+    if not self._loop:
+      return
+    start = time.perf_counter()
+    try:
+      session.run(self._loop.made, {self._loop.count: 0})
+    except tf.errors.OpError as error:
+      self._loop = None
+      print('XLA cannot compile the steps, so they run one by one: %s' %
+            error.message.strip().splitlines()[0], flush=True)
+    else:
+      print('Compiled the steps in %.1f s.' % (time.perf_counter() - start),
+            flush=True)
+
+  def run(self, session, train_op):
+    """Makes as many steps as can be made at once."""
+    self.count = self._plan.unseen(self.step) if self._loop else 1
+    if self.count > 1:
+      session.run(self._loop.made, {self._loop.count: self.count})
+    else:
+      session.run(train_op)
 
   def after_run(self, run_context, run_values):
     self.step += self.count
@@ -211,8 +235,8 @@ class _LoggerHook(_Hook):
     self.show(summaries.command(cifar10.command()), step)
 
   def before_run(self, run_context):
-    step, clock = self._clock.step, self._clock
-    if clock.count > 1:
+    step = self._clock.step
+    if self._clock.count > 1:
       return tf.train.SessionRunArgs({'loss': self._model.loop.loss,
                                       'made': self._model.loop.made})
     fetches = {'loss': self._model.loss}
@@ -630,7 +654,7 @@ def make_steps(plan, model, found, step, initial):
                                   for var in tf.global_variables()
                                   if var.op.name in initial})
 
-  clock = _Clock(step)
+  clock = _Clock(plan, model.loop, step)
   checkpoint_hook = _CheckpointHook(plan.settings, clock, plan.last_step)
   logger = _LoggerHook(plan, model, clock, checkpoint_hook.stop)
   hooks = [clock, logger, checkpoint_hook]
@@ -651,11 +675,7 @@ def make_steps(plan, model, found, step, initial):
     tf.config.experimental.enable_tensor_float_32_execution(
         FLAGS.precision == 'tf32')
     while not session.should_stop():
-      clock.count = plan.unseen(clock.step) if model.loop else 1
-      if clock.count > 1:
-        session.run(model.loop.made, {model.loop.count: clock.count})
-      else:
-        session.run(model.train_op)
+      clock.run(session, model.train_op)
     tf.config.experimental.enable_tensor_float_32_execution(False)
   return checkpoint_hook.signal
 

@@ -164,6 +164,21 @@ def test_a_loss_that_is_not_finite_ends_the_loop(as_on_gpu, flags, tmp_path):
   assert step == other != '0'
 
 
+def test_steps_that_xla_cannot_compile_run_one_by_one(as_on_gpu, flags,
+                                                      tmp_path, monkeypatch,
+                                                      capsys):
+  def compiled(step, count):
+    made = tf.xla.experimental.compile(
+        lambda count: tf.py_func(lambda x: x, [count], tf.int32), [count])[0]
+    return tf.constant(0.0), made
+  monkeypatch.setattr(loop, 'compiled', compiled)
+  flags(train_dir=str(tmp_path))
+  assert cifar10_train.train(cifar10.PUBLISHED, WIDTHS) == 0
+  assert re.search('XLA cannot compile the steps, so they run one by one: .+',
+                   capsys.readouterr().out)
+  assert int(conftest.newest(tmp_path)[1]['global_step']) == 23
+
+
 @pytest.mark.parametrize('step', range(23))
 def test_runs_end_where_something_is_due(flags, step):
   flags(log_frequency=7, histogram_frequency=0, checkpoint_frequency=9)
