@@ -126,8 +126,8 @@ def draw(table, cost, name):
   return _png(figure)
 
 
-def draw_costs(table, budgets):
-  """Draws top-1 against the multiply-adds and against the size.
+def draw_costs(table, budgets, costs):
+  """Draws top-1 against some costs, side by side.
 
   Of networks from scratch and of fine-tuned `least_squares, network` ones: a
   solid curve where a budget was for all layers, a dashed one where conv1 alone
@@ -135,39 +135,40 @@ def draw_costs(table, budgets):
   cheapest network.
 
   Args:
-    table, budgets: rows as from tables.rows, of widths and of budgets; those
-      without costs are left out. The parent is the first of the table.
+    table, budgets: rows as from tables.rows, of widths and of budgets; the
+      parent is the first of the table.
+    costs: title with unit -> function of a row that returns its cost, or None
+      to leave it out.
 
   Returns:
     The picture as a PNG file, in bytes.
   """
-  figure, panels = pyplot.subplots(1, 2, figsize=INCHES, sharey=True)
+  width, height = INCHES
+  figure, panels = pyplot.subplots(1, len(costs), sharey=True,
+                                   figsize=(width * len(costs) / 2, height))
   figure.suptitle('with fine-tuning', fontsize=10)
-  for axes, name, unit, title in zip(
-      panels, ['multiply_adds_mean', 'parameters_mean'], [1e-6, 4e-6],
-      ['million multiply-adds an image', 'size, MB']):
+  for axes, (title, cost) in zip(panels, costs.items()):
     axes.set_xlabel(title)
     axes.set_xscale('log', base=2)
     axes.spines[['top', 'right']].set_visible(False)
-    cost = lambda row: float(row[name]) * unit
     ends = {}   # The cheapest network by label.
     for rows, style in ((table, '--'), (budgets, '-')):
-      drawn = curves([row for row in rows if name in row])
+      drawn = curves([row for row in rows if cost(row) is not None])
       for label in ('scratch', 'least_squares, network'):
         if ('yes', label) in drawn:
           end = _plot(axes, cost, drawn['yes', label], COLOURS[label], style)
           ends[label] = min(end, ends.get(label, end))
     for row in table[:1]:
-      if name in row:
+      if cost(row) is not None:
         point = cost(row), float(row['top1_mean'])
         axes.plot(*point, '*', color=COLOURS['scratch'], markersize=9)
         axes.annotate('parent', point, (8, 0), textcoords='offset points',
                       fontsize=8, va='center')
-    costs = [cost(row) for row in table + budgets if name in row]
-    if costs:
-      low, high = min(costs), max(costs)
+    found = [cost(row) for row in table + budgets if cost(row) is not None]
+    if found:
+      low, high = min(found), max(found)
       _label(axes, ends, low)
-      _scale(axes, costs, [2.0**power for power in range(-9, 10)
+      _scale(axes, found, [2.0**power for power in range(-9, 10)
                            if low < 2.0**power < high],
              left=(1.6 * high / low)**0.7, right=1.6)
   panels[0].set_ylabel('top-1, % of the test images')

@@ -21,6 +21,7 @@ import csv
 import decimal
 import glob
 import io
+import json
 import os
 import re
 import signal
@@ -464,7 +465,48 @@ def read(source, faults):
                  source, error))
 
 
-def write_files(source, networks, ours, table, budgets):
+def costs(latencies):
+  """What figures.draw_costs draws against: measured costs, or counted ones.
+
+  Args:
+    latencies: what benchmarks/latency.py --json printed, or None. A width's
+      name in it is the width; a budget's, its `least_squares, network` folder.
+  """
+  def counted(name, unit):
+    return lambda row: (float(row[name + '_mean']) * unit
+                        if name + '_mean' in row else None)
+
+  def measured(name, unit):
+    def cost(row):
+      key = str(row.get('conv1_channels') or
+                'least_squares_network_budget%s' % row['budget'])
+      return latencies[key][name] * unit if key in latencies else None
+    return cost
+
+  if latencies is None:
+    return {'million multiply-adds an image': counted('multiply_adds', 1e-6),
+            'size, MB': counted('parameters', 4e-6)}
+  return {'ms for 128 images': measured('latency_ms_batch128', 1),
+          'ms for one image': measured('latency_ms_batch1', 1),
+          'exported file, MB': measured('file_bytes', 1e-6)}
+
+
+def read_latencies(path):
+  """Reads what benchmarks/latency.py --json printed; exits if it cannot."""
+  try:
+    found = json.loads(read_text(path))
+    for each in found.values():
+      if isinstance(each, dict) and 'widths' in each:
+        _ = [float(each[name]) for name in ('latency_ms_batch1', 'file_bytes',
+                                            'latency_ms_batch128')]
+    return found
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    sys.exit('%s cannot be read as latencies (%s: %s); name what '
+             'benchmarks/latency.py --json printed.' % (
+                 path, type(error).__name__, error))
+
+
+def write_files(source, networks, ours, table, budgets, latencies):
   """Writes the tables, the figures and, for a folder, networks.csv.
 
   Args:
@@ -472,6 +514,7 @@ def write_files(source, networks, ours, table, budgets):
     networks: all networks.
     ours: those of the table.
     table, budgets: rows of both tables.
+    latencies: as for costs.
   """
   folder = source
   if os.path.isdir(source):
@@ -484,7 +527,7 @@ def write_files(source, networks, ours, table, budgets):
     write(os.path.join(folder, 'budgets.csv'),
           as_csv(BUDGETS, map(rounded, budgets)))
     write(os.path.join(folder, 'top1_by_cost.png'),
-          figures.draw_costs(table, budgets))
+          figures.draw_costs(table, budgets, costs(latencies)))
 
 
 def fill_in(path, networks, table):
@@ -506,6 +549,8 @@ def flags():
   parser.add_argument('--schedule', help='schedule to print, if there are '
                       "several; writes no file except --readme's")
   parser.add_argument('--readme', help='file whose marked sections to replace')
+  parser.add_argument('--latency', help='output of benchmarks/latency.py --json,'
+                      ' to draw against it, not against counted costs')
   parser.add_argument('--differences', action='store_true',
                       help='print the tables of differences, too')
   return parser.parse_args()
@@ -521,6 +566,7 @@ def main():
   except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
     sys.exit('%s cannot be read as published results (%s: %s).' % (
         arguments.published, type(error).__name__, error))
+  latencies = read_latencies(arguments.latency) if arguments.latency else None
   ours, with_budget = chosen(networks, arguments.schedule)
   table = tables.rows(ours, published)
   budgets = tables.rows(with_budget, {}, 'budget')
@@ -534,7 +580,7 @@ def main():
               others, len(networks)), file=sys.stderr)
   try:
     if not arguments.schedule:
-      write_files(arguments.source, networks, ours, table, budgets)
+      write_files(arguments.source, networks, ours, table, budgets, latencies)
     if arguments.readme:
       fill_in(arguments.readme, networks, table)
   except files.FileError as error:   # What was found is printed all the same.

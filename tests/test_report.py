@@ -928,7 +928,8 @@ def test_the_figure_of_costs_shows_both_tables(monkeypatch):
              row(None, *network, 'yes', 83.0, **costs(3, 250000))]
   drawn = []
   monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
-  assert figures.draw_costs(table, budgets)[:4] == b'\x89PNG'
+  assert figures.draw_costs(table, budgets, report.costs(None)
+                            )[:4] == b'\x89PNG'
   assert [axes.get_xlabel() for axes in drawn[0].axes] == [
       'million multiply-adds an image', 'size, MB']
   black, blue = (figures.COLOURS[name]
@@ -994,3 +995,36 @@ def test_what_is_drawn_of_the_committed_networks(tmp_path, monkeypatch):
   for table, _ in drawn.values():
     assert [report.rounded(each)['top1_mean'] for each in table] == [
         each['top1_mean'] for each in read_csv('table.csv')]
+
+
+def test_the_figure_of_measured_costs(monkeypatch, tmp_path):
+  """A width by its name, a budget by its network's; others are left out."""
+  path = tmp_path / 'latency.json'
+  path.write_text(json.dumps({
+      '64': {'widths': [64], 'latency_ms_batch128': 16, 'latency_ms_batch1': 1,
+             'file_bytes': 4000000},
+      'least_squares_network_budget0.5': {
+          'widths': [34], 'latency_ms_batch128': 8, 'latency_ms_batch1': 0.5,
+          'file_bytes': 2000000}, 'machine': 'any'}))
+  table = [row(64, 'scratch', '', 'no', 85.0), row(8, 'scratch', '', 'no', 81)]
+  network = ('least_squares', 'network')
+  budgets = [dict(row(None, *network, 'yes', 84.0), budget='0.5'),
+             dict(row(None, *network, 'yes', 83.0), budget='0.25')]
+  drawn = []
+  monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
+  figures.draw_costs(table, budgets, report.costs(report.read_latencies(path)))
+  found = {axes.get_xlabel(): sorted(
+      tuple(map(float, point)) for line in axes.containers
+      for point in line.lines[0].get_xydata()) for axes in drawn[0].axes}
+  assert found == {'ms for 128 images': [(8, 84), (16, 85)],
+                   'ms for one image': [(0.5, 84), (1, 85)],
+                   'exported file, MB': [(2, 84), (4, 85)]}
+
+
+@pytest.mark.parametrize('text', ['', '[1]', '{"64": {"widths": [1]}}'])
+def test_latencies_that_cannot_be_read(tmp_path, text):
+  path = tmp_path / 'latency.json'
+  path.write_text(text)
+  with pytest.raises(SystemExit) as end:
+    report.read_latencies(path)
+  assert str(end.value).startswith('%s cannot be read as latencies' % path)
