@@ -400,7 +400,8 @@ def layer_losses(parent, found, sample):
   """
   target = logits(parent.averages, sample)
   losses, sensitivities = {}, {}
-  for layer, (fit, check) in found.items():
+  for layer in progress.shown(list(found), 'Losses of narrower layers'):
+    fit, check = found[layer]
     kernel = prune.reader_kernel(parent.averages, layer, {})
     order, errors = algebra.least_squares_order(fit, kernel)
     if len(order) == 1:   # It cannot be narrower.
