@@ -11,17 +11,21 @@ same in lines:
    eager and compiled (`torch.compile` with CUDA graphs). All make their batches
    on the GPU from the stored bytes, except `plain`. Medians of 40 runs after 5,
    in turn, each precision of each library in a process of its own (timing.py);
-2. the share of a loop's time in which kernels run, at widths 64 and 8;
-3. 128 epochs at width 64 with --evaluate, from the command to its end;
-4. run_experiments.sh with one seed, as it is by default.
+2. the loop in float32 with XLA_FLAGS=--xla_gpu_deterministic_ops=true, beside
+   them;
+3. the share of a loop's time in which kernels run, at widths 64 and 8;
+4. whether two trainings of 400 steps give the same bits, without and with that
+   flag;
+5. 128 epochs at width 64 with --evaluate, from the command to its end;
+6. run_experiments.sh with one seed, as it is by default.
 
 --json prints one object: device, date, machine, runs and steps_per_run;
 step_ms_width64 and step_ms_width8 (the loop in float32);
 speedup_vs_pytorch_best (width 64: the faster of both PyTorchs over the loop, in
 the precision where this is least); milliseconds_per_step (by competitor,
 precision and width); kernel_share_width64 and _width8;
-seconds_128_epochs and top1_128_epochs; seconds_sweep_one_seed. What was left
-out has no key.
+same_bits (without the flag, with it); seconds_128_epochs and top1_128_epochs;
+seconds_sweep_one_seed. What was left out has no key.
 
 Without a GPU, a small form shows that it works: width 8, float32, runs of 3
 steps of 8 images, the loop compiled for the processor; a hundredth of an epoch,
@@ -46,6 +50,7 @@ GPU = bool(devices.gpu())
 BATCH_SIZE = 128 if GPU else 8
 WIDTHS = [64, 48, 32, 24, 16, 8] if GPU else [8]
 PRECISIONS = ['float32', 'tf32', 'bfloat16'] if GPU else ['float32']
+DETERMINISTIC = {'XLA_FLAGS': '--xla_gpu_deterministic_ops=true'}
 STEPS_PER_RUN = 100 if GPU else 3
 EPOCHS = 128 if GPU else 0.01
 
@@ -182,6 +187,13 @@ def pytorch(data_dir, precision):
           for width in WIDTHS for name in ('eager', 'compiled')}
 
 
+def deterministic(data_dir):
+  """The loop with operations that give the same bits each time."""
+  os.environ.update(DETERMINISTIC)   # Before TensorFlow is imported.
+  return {name.replace('float32', 'deterministic'): run
+          for name, run in ours(data_dir, 'float32').items() if 'loop' in name}
+
+
 def kernel_share(data_dir, width):
   """Share of a loop's time in which kernels run on the GPU."""
   from thinet import tensorflow as tf
@@ -219,6 +231,7 @@ PROCESSES = dict(
      for each in PRECISIONS},
     **{'pytorch ' + each: lambda data_dir, each=each: pytorch(data_dir, each)
        for each in PRECISIONS},
+    deterministic=deterministic,
     **{'kernels %d' % width: lambda data_dir, width=width: {
         json.dumps(kernel_share(data_dir, width)): None} for width in (64, 8)})
 
@@ -247,18 +260,34 @@ def timed(command, **environment):
   return time.perf_counter() - start
 
 
+def trained(data_dir, folder, *more, **environment):
+  """Trains and rates width 64; returns (seconds, eval.json), or None."""
+  seconds = timed([sys.executable, 'cifar10_train.py', '--evaluate',
+                   '--data_dir=' + data_dir, '--train_dir=' + folder, *more],
+                  **environment)
+  if not seconds:
+    return None
+  with open(os.path.join(folder, 'eval.json')) as source:
+    return seconds, json.load(source)
+
+
 def whole_runs(data_dir):
-  """Times 128 epochs and, on a GPU, the sweep of one seed."""
+  """Times 128 epochs and, on a GPU, the sweep of one seed; compares runs."""
   result, data_dir = {}, os.path.abspath(data_dir)
   with tempfile.TemporaryDirectory() as folder:
-    train_dir = os.path.join(folder, 'scratch_64')
-    seconds = timed([sys.executable, 'cifar10_train.py', '--evaluate',
-                     '--data_dir=' + data_dir, '--train_dir=' + train_dir,
-                     '--epochs=%g' % EPOCHS])
-    if seconds:
-      result['seconds_%g_epochs' % EPOCHS] = seconds
-      with open(os.path.join(train_dir, 'eval.json')) as source:
-        result['top1_%g_epochs' % EPOCHS] = json.load(source)['top1']
+    def short(name, **environment):
+      run = trained(data_dir, os.path.join(folder, name),
+                    '--max_steps=%d' % (4 * STEPS_PER_RUN), **environment)
+      return run and run[1]['checkpoint_digest']
+    digests = [short(str(number), **(DETERMINISTIC if number > 1 else {}))
+               for number in range(4)]
+    if all(digests):
+      result['same_bits'] = [digests[0] == digests[1], digests[2] == digests[3]]
+    run = trained(data_dir, os.path.join(folder, 'long'), '--epochs=%g' %
+                  EPOCHS)
+    if run:
+      result['seconds_%g_epochs' % EPOCHS] = run[0]
+      result['top1_%g_epochs' % EPOCHS] = run[1]['top1']
     if GPU:
       seconds = timed(['bash', 'run_experiments.sh'], DATA_DIR=data_dir,
                       OUT=os.path.join(folder, 'sweep'), PYTHON=sys.executable)

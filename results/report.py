@@ -549,8 +549,8 @@ def flags():
   parser.add_argument('--schedule', help='schedule to print, if there are '
                       "several; writes no file except --readme's")
   parser.add_argument('--readme', help='file whose marked sections to replace')
-  parser.add_argument('--latency', help='output of benchmarks/latency.py --json,'
-                      ' to draw against it, not against counted costs')
+  parser.add_argument('--latency', help='output of benchmarks/latency.py '
+                      '--json, to draw against, not against counted costs')
   parser.add_argument('--differences', action='store_true',
                       help='print the tables of differences, too')
   return parser.parse_args()

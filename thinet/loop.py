@@ -8,7 +8,7 @@ import contextlib
 
 from thinet import tensorflow as tf
 
-DEVICE = '/device:GPU:0'   # Of the loop, and of what it makes for itself.
+DEVICE = '/device:GPU:0'   # For the loop, and all variables that it uses.
 # Collections that a step fills for itself.
 OF_ONE_STEP = 'losses', 'decayed', 'histograms', 'summaries'
 
@@ -39,7 +39,7 @@ def compiled(step, count):
         lambda made, loss: (made < count) & tf.math.is_finite(loss), one,
         [tf.constant(0), tf.constant(0.0)], parallel_iterations=1)
 
-  with tf.device(DEVICE), _empty(OF_ONE_STEP):
+  with _empty(OF_ONE_STEP):
     steps, loss = tf.xla.experimental.compile(loop, [count])
   return loss, steps
 
