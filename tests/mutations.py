@@ -409,7 +409,8 @@ MUTATIONS = {
         ],
         'test_loop.py::test_a_training_with_the_loop': [
             ('      session.run(self._loop.made, '
-             '{self._loop.count: self.count})\n', '      session.run(train_op)\n'),
+             '{self._loop.count: self.count})\n',
+             '      session.run(train_op)\n'),
         ],
         'test_loop.py::test_all_of_the_loop_is_on_the_device': [
             ('with tf.device(loop.DEVICE if on_gpu else None):',

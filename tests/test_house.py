@@ -12,7 +12,7 @@ FLOORS = [
      'thinet.files', 'thinet.progress', 'thinet.tensorflow'],
     ['thinet.checkpoint', 'thinet.moments', 'thinet.operations', 'thinet.prune',
      'cifar10_input'],
-    ['thinet.precondition', 'thinet.summaries'],
+    ['thinet.loop', 'thinet.precondition', 'thinet.summaries'],
     ['thinet.refit', 'cifar10'],
     ['cifar10_eval'],
     ['cifar10_train', 'thinet_compress'],

@@ -37,7 +37,9 @@ def python(tmp_path):
         'def disable_v2_behavior():',
         '  with contextlib.suppress(OSError): os.write(2, b"no GPU\\n")',
         '  print("v1")',
-        'def enable_resource_variables(): print("resources")']))
+        'def enable_resource_variables(): print("resources")',
+        'config = types.SimpleNamespace(experimental=types.SimpleNamespace(',
+        '    enable_tensor_float_32_execution=lambda on: print("TF32", on)))']))
     environment = {**os.environ, 'PYTHONPATH': '%s:%s' % (
         tmp_path, conftest.ROOT), **environment}
     if 'TF_CPP_MIN_LOG_LEVEL' not in environment or (
@@ -48,7 +50,7 @@ def python(tmp_path):
   return run
 
 
-SET_UP = 'verbosity 40\nv1\nresources\n'
+SET_UP = 'verbosity 40\nv1\nresources\nTF32 False\n'
 USE = 'from thinet import tensorflow as tf; print("first"); print(tf.Graph)'
 
 
