@@ -660,6 +660,8 @@ def make_steps(plan, model, found, step, initial):
   hooks = [clock, logger, checkpoint_hook]
   if model.rating:
     hooks.append(_RatingHook(plan, model.rating, clock, logger))
+  tf.config.experimental.enable_tensor_float_32_execution(   # Compiled in, too.
+      FLAGS.precision == 'tf32')
   with tf.train.MonitoredTrainingSession(
       scaffold=tf.train.Scaffold(init_fn=initialize,
                                  saver=tf.train.Saver()),   # Unused.
@@ -672,11 +674,9 @@ def make_steps(plan, model, found, step, initial):
     if found:
       print('Continuing %s at step %d of %d.' % (found.path, step,
                                                  plan.last_step))
-    tf.config.experimental.enable_tensor_float_32_execution(
-        FLAGS.precision == 'tf32')
     while not session.should_stop():
       clock.run(session, model.train_op)
-    tf.config.experimental.enable_tensor_float_32_execution(False)
+  tf.config.experimental.enable_tensor_float_32_execution(False)
   return checkpoint_hook.signal
 
 

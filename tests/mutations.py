@@ -428,6 +428,11 @@ MUTATIONS = {
             ('      self._loop = None\n', ''),
             ('except tf.errors.OpError as error', 'except ValueError as error'),
         ],
+        'test_loop.py::test_tf32_is_for_the_steps_alone': [
+            ("      FLAGS.precision == 'tf32')\n  with", '      False)\n  with'),
+            ('  tf.config.experimental.enable_tensor_float_32_execution(False)'
+             '\n', ''),
+        ],
         'test_loop.py::test_tf32_without_a_gpu_is_refused': [
             ("FLAGS.precision == 'tf32' and not", "FLAGS.precision == 'x' and "
              'not'),

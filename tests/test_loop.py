@@ -190,6 +190,22 @@ def test_runs_end_where_something_is_due(flags, step):
       min(end for end in shown | between if end > step) - step)
 
 
+@pytest.mark.parametrize('precision', ['float32', 'tf32'])
+def test_tf32_is_for_the_steps_alone(as_on_gpu, flags, tmp_path, monkeypatch,
+                                     precision):
+  """Also when they are compiled; what follows rates in float32."""
+  enabled, seen = (
+      tf.config.experimental.tensor_float_32_execution_enabled, [])
+  monkeypatch.setattr(cifar10_train._Clock, 'after_create_session',
+                      lambda *_: seen.append(enabled()))
+  monkeypatch.setattr(cifar10_train._Clock, 'after_run', lambda clock, *_: (
+      seen.append(enabled()), setattr(clock, 'step', clock.step + 1)))
+  monkeypatch.setattr(cifar10_train.Plan, 'unseen', lambda plan, step: 1)
+  flags(train_dir=str(tmp_path), precision=precision, max_steps=2)
+  assert cifar10_train.train(cifar10.PUBLISHED, WIDTHS) == 0
+  assert seen == [precision == 'tf32'] * 3 and not enabled()
+
+
 def test_tf32_without_a_gpu_is_refused(call, data_dir, tmp_path):
   code, _, errors = call(cifar10_train, '--data_dir=' + data_dir,
                          '--precision=tf32', '--train_dir=%s' % tmp_path)
