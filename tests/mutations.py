@@ -429,7 +429,8 @@ MUTATIONS = {
             ('except tf.errors.OpError as error', 'except ValueError as error'),
         ],
         'test_loop.py::test_tf32_is_for_the_steps_alone': [
-            ("      FLAGS.precision == 'tf32')\n  with", '      False)\n  with'),
+            ("      FLAGS.precision == 'tf32')\n  with",
+             '      False)\n  with'),
             ('  tf.config.experimental.enable_tensor_float_32_execution(False)'
              '\n', ''),
         ],
