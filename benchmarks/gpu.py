@@ -101,8 +101,8 @@ def pytorch(data_dir, precision):
   """The same batches, network and update in PyTorch."""
   import cifar10_input
   import numpy as np
+  import pytorch_network
   import torch
-  nn, functional = torch.nn, torch.nn.functional
   device = torch.device('cuda' if GPU else 'cpu')
   torch.backends.cuda.matmul.allow_tf32 = precision == 'tf32'
   torch.backends.cudnn.allow_tf32 = precision == 'tf32'
@@ -116,25 +116,6 @@ def pytorch(data_dir, precision):
       -1, 3, cifar10_input.RECORD_SIDE, cifar10_input.RECORD_SIDE)
   size = cifar10_input.IMAGE_SIZE
   inside = torch.arange(size, device=device)
-
-  class Network(nn.Module):
-    def __init__(self, width):
-      super().__init__()
-      self.conv1 = nn.Conv2d(3, width, 5, padding=2)
-      self.conv2 = nn.Conv2d(width, 64, 5, padding=2)
-      self.local3 = nn.Linear(2304, 384)
-      self.local4 = nn.Linear(384, 192)
-      self.softmax_linear = nn.Linear(192, 10)
-
-    def forward(self, x):
-      def lrn(x):
-        return functional.local_response_norm(x, 9, alpha=0.001, beta=0.75, k=1)
-      def pool(x):
-        return functional.max_pool2d(x, 3, 2, padding=1)
-      x = lrn(pool(functional.relu(self.conv1(x))))
-      x = pool(lrn(functional.relu(self.conv2(x)))).flatten(1)
-      x = functional.relu(self.local3(x))
-      return self.softmax_linear(functional.relu(self.local4(x)))
 
   def distorted(indices):
     """The tutorial's distortions of the images with these indices."""
@@ -154,7 +135,8 @@ def pytorch(data_dir, precision):
     return images.contiguous(memory_format=torch.channels_last)
 
   def make(width, compiled):
-    network = Network(width).to(device, memory_format=torch.channels_last)
+    network = pytorch_network.Network(width).to(
+        device, memory_format=torch.channels_last)
     averages = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
 
@@ -163,10 +145,8 @@ def pytorch(data_dir, precision):
       with torch.autocast(device.type, torch.bfloat16,
                           enabled=precision == 'bfloat16'):
         logits = network(images)
-      loss = functional.cross_entropy(logits.float(), labels)
-      for layer in (network.local3, network.local4):
-        loss = loss + 0.004 * 0.5 * layer.weight.square().sum()
-      return loss
+      return torch.nn.functional.cross_entropy(
+          logits.float(), labels) + network.decay()
 
     if compiled:
       loss_of = torch.compile(loss_of, mode='reduce-overhead')

@@ -99,28 +99,9 @@ def product(data_dir):
 def pytorch(data_dir):
   """The same network and update in PyTorch."""
   del data_dir
+  import pytorch_network
   import torch
-  nn, functional = torch.nn, torch.nn.functional
-  class Network(nn.Module):
-    def __init__(self):
-      super().__init__()
-      self.conv1 = nn.Conv2d(3, 64, 5, padding=2)
-      self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
-      self.local3 = nn.Linear(2304, 384)
-      self.local4 = nn.Linear(384, 192)
-      self.softmax_linear = nn.Linear(192, 10)
-
-    def forward(self, x):
-      def lrn(x):
-        return functional.local_response_norm(x, 9, alpha=0.001, beta=0.75, k=1)
-      def pool(x):
-        return functional.max_pool2d(x, 3, 2, padding=1)
-      x = lrn(pool(functional.relu(self.conv1(x))))
-      x = pool(lrn(functional.relu(self.conv2(x)))).flatten(1)
-      x = functional.relu(self.local3(x))
-      return self.softmax_linear(functional.relu(self.local4(x)))
-
-  network = Network().to(memory_format=torch.channels_last)
+  network = pytorch_network.Network().to(memory_format=torch.channels_last)
   averages = [p.detach().clone() for p in network.parameters()]
   optimizer = torch.optim.SGD(network.parameters(), 0.1)
   images = torch.randn(BATCH_SIZE, 3, 24, 24).to(
@@ -129,9 +110,8 @@ def pytorch(data_dir):
 
   def step():
     optimizer.zero_grad()
-    loss = functional.cross_entropy(network(images), labels)
-    for layer in (network.local3, network.local4):
-      loss = loss + 0.004 * 0.5 * layer.weight.square().sum()
+    loss = torch.nn.functional.cross_entropy(network(images),
+                                             labels) + network.decay()
     loss.backward()
     optimizer.step()
     with torch.no_grad():

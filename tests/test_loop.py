@@ -130,7 +130,7 @@ def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys):
   assert int(conftest.newest(tmp_path / 'resumed')[1]['global_step']) == 11
   train('resumed')
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(cifar10_train.Plan, 'unseen', lambda plan, step: 1)
+    patch.setattr(operations, 'on_gpu', lambda: False)
     assert train('plain') == lines
   assert [line.split(',')[0] for line in lines] == [
       'step %d' % step for step in (0, 7, 14, 21, 22)]
@@ -155,7 +155,7 @@ def test_a_loss_that_is_not_finite_ends_the_loop(as_on_gpu, flags, tmp_path):
   with pytest.raises(UserError) as loop_error:
     cifar10_train.train(cifar10.PUBLISHED, WIDTHS)
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(cifar10_train.Plan, 'unseen', lambda plan, step: 1)
+    patch.setattr(operations, 'on_gpu', lambda: False)
     flags(train_dir=str(tmp_path / 'plain'))
     with pytest.raises(UserError) as plain_error:
       cifar10_train.train(cifar10.PUBLISHED, WIDTHS)

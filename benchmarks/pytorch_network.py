@@ -1,0 +1,35 @@
+"""The tutorial's network in PyTorch, for the benchmarks to compare with."""
+import torch
+
+functional, nn = torch.nn.functional, torch.nn
+
+
+def _normalized(x):
+  return functional.local_response_norm(x, 9, alpha=0.001, beta=0.75, k=1)
+
+
+def _pooled(x):
+  return functional.max_pool2d(x, 3, 2, padding=1)
+
+
+class Network(nn.Module):
+  """float32 [n, 3, 24, 24] -> logits [n, 10]; conv1 of any width."""
+
+  def __init__(self, width=64):
+    super().__init__()
+    self.conv1 = nn.Conv2d(3, width, 5, padding=2)
+    self.conv2 = nn.Conv2d(width, 64, 5, padding=2)
+    self.local3 = nn.Linear(2304, 384)
+    self.local4 = nn.Linear(384, 192)
+    self.softmax_linear = nn.Linear(192, 10)
+
+  def forward(self, x):
+    x = _normalized(_pooled(functional.relu(self.conv1(x))))
+    x = _pooled(_normalized(functional.relu(self.conv2(x)))).flatten(1)
+    x = functional.relu(self.local3(x))
+    return self.softmax_linear(functional.relu(self.local4(x)))
+
+  def decay(self):
+    """The weight decay of the loss."""
+    return sum(0.004 * 0.5 * layer.weight.square().sum()
+               for layer in (self.local3, self.local4))
