@@ -532,7 +532,7 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
       gradient = precondition.preconditioned(gradient, preconditioners[name])
     # An average waits for its own weights, or it would lag a step or race with
     # the update; not for the others, whose gradients may come later.
-    step = _descend(var, gradient, learning_rate, schedule.momentum)
+    step = descend(var, gradient, learning_rate, schedule.momentum)
     average = _state(name + checkpoint.AVERAGE, var.shape,
                      lambda *_, first=var.initial_value, **__:
                      tf.identity(first))
@@ -542,8 +542,18 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
     return tf.group(global_step.assign(next_step), name='train')
 
 
-def _descend(var, gradient, rate, momentum):
-  """Makes a step of gradient descent, Nesterov's where there is momentum."""
+def descend(var, gradient, rate, momentum):
+  """Makes a step of gradient descent, Nesterov's where there is momentum.
+
+  Args:
+    var: variable.
+    gradient: tensor of its shape.
+    rate: float32 scalar tensor, the learning rate.
+    momentum: float; 0 for plain gradient descent.
+
+  Returns:
+    Operation.
+  """
   if not momentum:
     return tf.raw_ops.ResourceApplyGradientDescent(
         var=var.handle, alpha=rate, delta=gradient)

@@ -133,15 +133,8 @@ class Model(typing.NamedTuple):
   loss: 'tf.Tensor'
   learning_rate: 'tf.Tensor'
   train_op: 'tf.Operation'
-  loop: 'Loop'                 # None on a processor.
+  loop: loop.Loop              # None on a processor.
   rating: 'Rating'             # None without test images.
-
-
-class Loop(typing.NamedTuple):
-  """Many steps as one operation."""
-  count: 'tf.Tensor'             # int32 placeholder: how many.
-  loss: 'tf.Tensor'              # Of the last one made.
-  made: 'tf.Tensor'              # int32: fewer if that loss is not finite.
 
 
 class Rating(typing.NamedTuple):
@@ -187,18 +180,8 @@ class _Clock(_Hook):
     self.step, self.count = step, 1
 
   def after_create_session(self, session, coord):
-    if not self._loop:
-      return
-    start = time.perf_counter()
-    try:
-      session.run(self._loop.made, {self._loop.count: 0})
-    except tf.errors.OpError as error:
+    if self._loop and not self._loop.compile(session):
       self._loop = None
-      print('XLA cannot compile the steps, so they run one by one: %s' %
-            error.message.strip().splitlines()[0], flush=True)
-    else:
-      print('Compiled the steps in %.1f s.' % (time.perf_counter() - start),
-            flush=True)
 
   def run(self, session, train_op):
     """Makes as many steps as can be made at once."""
@@ -570,16 +553,6 @@ def build_step(plan, stream, preconditioners, towers):
       loss, global_step, learning_rate, plan.schedule, preconditioners)
 
 
-def build_loop(plan, stream, preconditioners):
-  """Builds many steps as one operation; returns Loop. See build_model."""
-  def step():
-    with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-      loss, _, train_op = build_step(plan, stream, preconditioners, 1)
-    return loss, train_op
-  count = tf.placeholder(tf.int32, [])
-  return Loop(count, *loop.compiled(step, count))
-
-
 def build_model(plan, stream, preconditioners):
   """Builds the graph of a training.
 
@@ -597,7 +570,9 @@ def build_model(plan, stream, preconditioners):
   with tf.device(loop.DEVICE if on_gpu else None):   # Or what can be there.
     step = build_step(plan, stream, preconditioners, towers)
     if on_gpu:
-      many = build_loop(plan, stream, preconditioners)
+      with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+        many = loop.Loop(lambda: build_step(plan, stream, preconditioners,
+                                            1)[::2])
   tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(plan.settings),
                   trainable=False)
   return Model(*step, many, build_rating(plan) if plan.test_examples else None)

@@ -32,6 +32,7 @@ from thinet import algebra
 from thinet import budget
 from thinet import checkpoint
 from thinet import files
+from thinet import loop
 from thinet import moments
 from thinet import operations
 from thinet import progress
@@ -194,42 +195,38 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
   """
   batches = num_images // batch_size
   with tf.Graph().as_default(), tf.Session(
-      config=cifar10.session_config()) as session:
+      config=cifar10.session_config()) as session, tf.device(
+          loop.DEVICE if operations.on_gpu() else None):
     records = cifar10_input.read_cifar10(
         cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
-    step = tf.placeholder(tf.int64, [])
-    positions = step % batches * batch_size + tf.range(batch_size,
-                                                       dtype=tf.int64)
-    images, _ = cifar10_input.images_and_labels(
-        records, cifar10_input.shuffled_indices(
-            positions, records.shape[0].value, seed, 'refits'))
-    images = cifar10_input.distort(images, cifar10_input.distortion_draws(
-        batch_size, seed, 'refits', step))
-    networks, variables = [], []
-    for scope, weights in (('original', original), ('slim', slim_weights)):
-      with tf.variable_scope(scope):
-        networks.append(cifar10.endpoints(images,
-                                          cifar10.widths_of(weights)))
-      variables.append({var.op.name[len(scope) + 1:]: var for var in
-                        tf.trainable_variables(scope + '/')})
-    session.run(tf.local_variables_initializer())
-    checkpoint.assign(session, {var: original[name]
-                                for name, var in variables[0].items()})
+
+    def build(step):
+      positions = step % batches * batch_size + tf.range(batch_size,
+                                                         dtype=tf.int64)
+      images, _ = cifar10_input.images_and_labels(
+          records, cifar10_input.shuffled_indices(
+              positions, records.shape[0].value, seed, 'refits'))
+      images = cifar10_input.distort(images, cifar10_input.distortion_draws(
+          batch_size, seed, 'refits', step))
+      networks = []
+      for scope, weights in (('original', original), ('slim', slim_weights)):
+        with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+          networks.append(cifar10.endpoints(images,
+                                            cifar10.widths_of(weights)))
+      return images, *networks
+
     yield refit.Pair(
-        original=networks[0], slim=networks[1], images=images,
-        original_variables=variables[0], slim_variables=variables[1],
-        kept=kept,
-        step=step, batches=batches, session=session, weights=slim_weights,
-        random_bits=lambda shape, use, number: cifar10_input.random_bits(
+        build, kept, batches, session, original, slim_weights,
+        lambda shape, use, number: cifar10_input.random_bits(
             shape, seed, 'refits/' + use, number))
 
 
-def refit_optimizer(number, rate, steps_per_epoch, last_step):
-  """The fast schedule's optimizer, for refit.refit_network."""
-  return tf.train.MomentumOptimizer(
-      cifar10.learning_rate_at(number, cifar10.FAST, rate, steps_per_epoch,
-                               last_step),
-      cifar10.FAST.momentum, use_nesterov=True)
+def descend(gradients, number, rate, steps_per_epoch, last_step):
+  """A step by the fast schedule's rule, for refit.refit_network."""
+  rate = cifar10.learning_rate_at(number, cifar10.FAST, rate, steps_per_epoch,
+                                  last_step)
+  return tf.group(*(cifar10.descend(var, gradient, rate, cifar10.FAST.momentum)
+                    for var, gradient in gradients))
 
 
 def refitted(weights, changed, kept, sample):
@@ -245,7 +242,7 @@ def refitted(weights, changed, kept, sample):
       weights, {**prune.sliced(weights, kept), **changed}, kept,
       sample.num_images, min(sample.batch_size, sample.num_images // 10),
       sample.seed) as pair:
-    return refit.refit_network(pair, refit_optimizer)
+    return refit.refit_network(pair, descend)
 
 
 def parent_network():

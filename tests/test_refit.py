@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from thinet import algebra
+from thinet import operations
 from thinet import precondition
 from thinet import prune
 from thinet import refit
@@ -35,7 +36,7 @@ def descend(networks, monkeypatch, *rates):
   """Runs one pass of step 2; returns its report."""
   monkeypatch.setattr(refit, 'PASSES', 1)
   monkeypatch.setattr(refit, 'RATES', rates)
-  return refit._all_layers(networks, thinet_compress.refit_optimizer)
+  return refit._all_layers(networks, thinet_compress.descend)
 
 
 def test_one_step_is_the_preconditioned_gradients(networks, monkeypatch):
@@ -105,6 +106,20 @@ def test_the_next_rate_starts_again_where_one_fails(networks, monkeypatch):
   assert alone['rate'] == RATE and alone['after'] < alone['before']
 
 
+def test_the_gpus_loop_goes_the_plain_steps(networks, monkeypatch, capsys):
+  """All passes, here on the processor, and again at another rate."""
+  before = dict(networks.weights)
+  plain = descend(networks, monkeypatch, 1e6, RATE)
+  expected = dict(networks.weights)
+  networks.change(before)
+  monkeypatch.setattr(operations, 'on_gpu', lambda: True)
+  looped = descend(networks, monkeypatch, 1e6, RATE)
+  assert looped == pytest.approx(plain, rel=1e-4)
+  for name, value in expected.items():
+    np.testing.assert_allclose(networks.weights[name], value, atol=1e-5)
+  assert capsys.readouterr().out.count('Compiled the steps in') == 2
+
+
 def test_each_pass_has_the_images_to_fit_otherwise_distorted(networks,
                                                              monkeypatch):
   """Nine of ten batches are for fitting."""
@@ -112,13 +127,13 @@ def test_each_pass_has_the_images_to_fit_otherwise_distorted(networks,
   assert steps == [*range(9), *range(10, 19), *range(20, 29)]
   monkeypatch.setattr(refit, 'PASSES', 2)
   monkeypatch.setattr(refit, 'RATES', (RATE,))
-  seen, genuine = [], networks.run
-  def spy(fetches, step, feeds=None):
-    seen.extend([step] if feeds else [])
-    return genuine(fetches, step, feeds)
+  seen, genuine = [], networks.build
+  def spy(step):
+    with tf.control_dependencies([tf.py_func(seen.append, [step], [])]):
+      return genuine(tf.identity(step))
   with monkeypatch.context() as patch:
-    patch.setattr(networks, 'run', spy)
-    refit._all_layers(networks, thinet_compress.refit_optimizer)
+    patch.setattr(networks, 'build', spy)
+    refit._all_layers(networks, thinet_compress.descend)
   assert seen == steps[:18]
   first, again = [networks.run(networks.images, step) for step in (3, 13)]
   assert not np.array_equal(first, again)
@@ -242,7 +257,7 @@ def test_layers_behind_the_first_pruned_one_are_refitted_front_to_back(
 
   monkeypatch.setattr(algebra, 'refit', spy)
   weights, layers = refit.refit_network(networks,
-                                        thinet_compress.refit_optimizer)
+                                        thinet_compress.descend)
   assert list(layers) == refitted + ['all']
   expected = {'conv2': (50, (1800, 200, (50, 3), True)),
               'local3': (108, (180, 20, (108, 4), True)),

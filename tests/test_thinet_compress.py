@@ -142,7 +142,7 @@ def test_network_starts_from_the_averages_and_what_full_gives(drawn,
       thinet_compress, 'networks_side_by_side',
       lambda *given: asked.append(given) or contextlib.nullcontext('pair'))
   monkeypatch.setattr(
-      refit, 'refit_network', lambda pair, optimizer:
+      refit, 'refit_network', lambda pair, descend:
       pair == 'pair' and ({'refitted': 1}, {'layers': 2}))
   changed, details = rebuild('network', arrays, fit, check)
   assert thinet_compress.refitted(

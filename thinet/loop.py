@@ -5,6 +5,7 @@ launches one by one. XLA compiles the whole step, and the loop around it, so
 that between the first step and the last nothing leaves the device.
 """
 import contextlib
+import time
 
 from thinet import tensorflow as tf
 
@@ -13,21 +14,42 @@ DEVICE = '/device:GPU:0'   # For the loop, and all variables that it uses.
 OF_ONE_STEP = 'losses', 'decayed', 'histograms', 'summaries'
 
 
-def compiled(step, count):
-  """Builds a loop of steps, compiled by XLA when it runs first.
+class Loop:
+  """Many steps as one operation, compiled by XLA when it runs first.
 
-  The loop ends early behind a loss that is not finite.
+  It ends early behind a loss that is not finite.
 
   Args:
     step: function without arguments that builds a step and returns (loss,
       operation): a float32 scalar, and what makes the step. Every variable
       that it trains is there already.
-    count: int32 scalar tensor, the number of steps.
 
-  Returns:
-    (loss, steps): float32 scalar, that of the last step made; int32 scalar, the
-    number of steps made.
+  Attributes:
+    count: int32 scalar placeholder, the number of steps.
+    loss: float32 scalar, that of the last step made.
+    made: int32 scalar, the number of steps made.
   """
+
+  def __init__(self, step):
+    self.count = tf.placeholder(tf.int32, [])
+    self.loss, self.made = compiled(step, self.count)
+
+  def compile(self, session):
+    """Compiles, and prints how long that took; returns whether it can be."""
+    start = time.perf_counter()
+    try:
+      session.run(self.made, {self.count: 0})
+    except tf.errors.OpError as error:
+      print('XLA cannot compile the steps, so they run one by one: %s' %
+            error.message.strip().splitlines()[0], flush=True)
+      return False
+    print('Compiled the steps in %.1f s.' % (time.perf_counter() - start),
+          flush=True)
+    return True
+
+
+def compiled(step, count):
+  """Builds the loop of a Loop; returns (loss, made)."""
   def one(made, loss):
     del loss
     loss, operation = step()

@@ -11,7 +11,9 @@ original gives. The steps:
 """
 from thinet import algebra
 from thinet import checkpoint
+from thinet import loop
 from thinet import moments
+from thinet import operations
 from thinet import precondition
 from thinet import progress
 from thinet import prune
@@ -32,32 +34,35 @@ class Pair:
   Nine tenths of the batches are for fitting, the rest for checking.
 
   Args:
-    original: name -> tensor, the endpoints of the original network.
-    slim: name -> tensor, those of the slim one, on the same images.
-    images: float32 [batch_size, side, side, 3], what both see.
-    original_variables: name -> variable.
-    slim_variables: name -> variable.
+    build: function of an int64 scalar tensor, a step, that returns (images,
+      original, slim): float32 [batch_size, side, side, 3], and what the two
+      networks make of them, name -> endpoint. Both see batch number step %
+      batches, distorted anew in each round. Their variables, which all calls
+      share, have the names of scopes 'original' and 'slim'.
     kept: layer -> indices of the original's outputs that the slim one has; all,
       where absent.
-    step: int64 placeholder; both see batch number step % batches, distorted
-      anew in each round.
     batches: number of batches.
-    session: open session, in which the original's variables have their values.
+    session: session in the graph of the networks.
+    original_weights: name -> array.
     weights: name -> array, those that the slim network starts from.
     random_bits: function of (shape, use, number) that returns an int32 tensor.
   """
 
-  def __init__(self, original, slim, images, original_variables,
-               slim_variables, kept, step, batches, session, weights,
+  def __init__(self, build, kept, batches, session, original_weights, weights,
                random_bits):
-    self.original, self.slim, self.images = original, slim, images
-    self.kept = kept
-    self.original_variables = original_variables
-    self.slim_variables = slim_variables
-    self.step, self.session, self.random_bits = step, session, random_bits
-    self.batch_size = images.shape[0].value
+    self.build, self.kept = build, kept
+    self.session, self.random_bits = session, random_bits
+    self.step = tf.placeholder(tf.int64, [])
+    self.images, self.original, self.slim = build(self.step)
+    self.batch_size = self.images.shape[0].value
     self.fit = range(batches - max(1, batches // 10))
     self.check = range(len(self.fit), batches)
+    self.original_variables, self.slim_variables = (
+        {var.op.name[len(scope):]: var for var in tf.trainable_variables(scope)}
+        for scope in ('original/', 'slim/'))
+    session.run(tf.local_variables_initializer())
+    checkpoint.assign(session, {self.original_variables[name]: value
+                                for name, value in original_weights.items()})
     self.weights = {}
     self.change(weights)
 
@@ -85,12 +90,11 @@ class Pair:
 
   def step_to_fit(self, number):
     """The step of batch number 0, 1, ... when the batches to fit repeat."""
-    passes, step = divmod(number, len(self.fit))
-    return passes * (len(self.fit) + len(self.check)) + step
+    return number + number // len(self.fit) * len(self.check)
 
-  def run(self, fetches, step, feeds=None):
-    """Runs fetches at a step; feeds: placeholder -> value."""
-    return self.session.run(fetches, {self.step: step, **(feeds or {})})
+  def run(self, fetches, step):
+    """Runs fetches at a step."""
+    return self.session.run(fetches, {self.step: step})
 
   def rows(self, fetches, steps, label):
     """The fetched matrices, each with the rows of all steps in order."""
@@ -168,7 +172,73 @@ def _dense(pair, layer):
                 layer != 'softmax_linear')
 
 
-def _all_layers(pair, optimizer):
+class _Descent:
+  """Step 2: gradient descent of all layers for the original's logits.
+
+  Args:
+    pair: Pair.
+    descend: as for refit_network.
+  """
+
+  def __init__(self, pair, descend):
+    self._pair, self._descend = pair, descend
+    there = tf.local_variables()
+    self._matrices = precondition.matrices(
+        {'conv1/weights': pair.images, 'conv2/weights': pair.slim['norm1']},
+        lambda rows, number: pair.run(rows, pair.step_to_fit(number)))
+    self._last = PASSES * len(pair.fit)
+    self._number = tf.Variable(0, trainable=False, dtype=tf.int64)
+    self._rate = tf.Variable(0.0, trainable=False)
+    self._plain = self._step()[1]
+    self._loop = loop.Loop(self._step) if operations.on_gpu() else None
+    # What it keeps itself: number, rate, momentum; the order of the images.
+    self._at_first = tf.variables_initializer(
+        [var for var in tf.global_variables() if not var.trainable] +
+        [var for var in tf.local_variables() if var not in there])
+
+  def _step(self):
+    """Builds a step; returns (loss, operation)."""
+    pair, number = self._pair, self._number.read_value()
+    _, original, slim = pair.build(pair.step_to_fit(number))
+    loss = _squares(original, slim)[0] / (
+        2 * pair.batch_size * slim['softmax_linear'].shape[1].value)
+    gradients = []
+    for (name, var), gradient in zip(pair.slim_variables.items(), tf.gradients(
+        loss, list(pair.slim_variables.values()))):
+      if name.startswith('conv'):
+        gradient *= CONVOLUTION_RATE   # The update is linear in it.
+      if name in self._matrices:
+        gradient = precondition.preconditioned(gradient, self._matrices[name])
+      gradients.append((var, gradient))
+    updates = self._descend(gradients, number, self._rate, len(pair.fit),
+                            self._last)
+    with tf.control_dependencies([updates]):
+      return loss, self._number.assign_add(1).op
+
+  def run(self, rate):
+    """Goes down from the present weights with this highest rate."""
+    session, run = self._pair.session, 1
+    session.run(self._at_first)
+    checkpoint.assign(session, {self._rate: np.float32(rate)})
+    if self._loop and self._loop.compile(session):
+      run = len(self._pair.fit)
+    for first in progress.shown(range(0, self._last, run),
+                                'All layers, rate %g' % rate):
+      if run == 1:
+        session.run(self._plain)
+      else:
+        session.run(self._loop.made,
+                    {self._loop.count: min(run, self._last - first)})
+
+
+def _squares(original, slim):
+  """Sums of squares of the logits' error and of the original's logits."""
+  target, logits = original['softmax_linear'], slim['softmax_linear']
+  return [tf.reduce_sum(tf.square(logits - target)),
+          tf.reduce_sum(tf.square(target))]
+
+
+def _all_layers(pair, descend):
   """Step 2: fits all layers together to the original's logits.
 
   Keeps the present weights, if no rate lowers the error on the batches held
@@ -176,63 +246,41 @@ def _all_layers(pair, optimizer):
 
   Args:
     pair: Pair; its slim network gets the new weights.
-    optimizer: as for refit_network.
+    descend: as for refit_network.
 
   Returns:
     A dict for compress.json: the relative error before and after, and the rate.
   """
-  target, logits = (network['softmax_linear'] for network in (pair.original,
-                                                              pair.slim))
-  squares = [tf.reduce_sum(tf.square(logits - target)),
-             tf.reduce_sum(tf.square(target))]
-  half_mean = squares[0] / (2 * pair.batch_size * logits.shape[1].value)
-
-  number, rate = tf.placeholder(tf.int32, []), tf.placeholder(tf.float32, [])
-  last = PASSES * len(pair.fit)
-  matrices = precondition.matrices(
-      {'conv1/weights': pair.images, 'conv2/weights': pair.slim['norm1']},
-      lambda rows, number: pair.run(rows, pair.step_to_fit(number)))
-  steps = []
-  variables = list(pair.slim_variables.items())
-  for (name, var), gradient in zip(variables, tf.gradients(
-      half_mean, [var for _, var in variables])):
-    if name.startswith('conv'):
-      gradient *= CONVOLUTION_RATE   # The update is linear in it.
-    if name in matrices:
-      gradient = precondition.preconditioned(gradient, matrices[name])
-    steps.append((gradient, var))
-  rule = optimizer(number, rate, len(pair.fit), last)
-  descend = rule.apply_gradients(steps)
-  at_rest = tf.variables_initializer(rule.variables())
+  squares = _squares(pair.original, pair.slim)
 
   def error():
     left, whole = sum(np.float64(pair.run(squares, step))
                       for step in pair.check)
     return float(left / (whole or 1.0))
 
+  descent = _Descent(pair, descend)
   start = dict(pair.weights)
   before = error()
-  for highest in RATES:
+  for rate in RATES:
     pair.change(start)
-    pair.session.run(at_rest)   # No momentum.
-    for i in progress.shown(range(last), 'All layers, rate %g' % highest):
-      pair.run(descend, pair.step_to_fit(i), {number: i, rate: highest})
+    descent.run(rate)
     after = error()
     if after < before:   # Not if it is not a number.
       pair.change(pair.session.run(pair.slim_variables))
-      return {'before': before, 'after': after, 'rate': highest}
+      return {'before': before, 'after': after, 'rate': rate}
   pair.change(start)
   return {'before': before, 'after': before, 'rate': None}
 
 
-def refit_network(pair, optimizer):
+def refit_network(pair, descend):
   """Refits the slim network; see above.
 
   Args:
     pair: Pair; its slim network gets the new weights.
-    optimizer: function of (number, rate, steps_per_epoch, last_step) that
-      returns the tf.train.Optimizer of step 2: number is the step, an int32
-      scalar tensor, rate the highest learning rate, a float32 scalar tensor.
+    descend: function of (gradients, number, rate, steps_per_epoch, last_step)
+      that returns the operation of a descent's step: gradients is a list of
+      (variable, tensor), number the step, an int64 scalar tensor, rate the
+      highest learning rate, a float32 scalar tensor.
 
   Returns:
     (weights, layers): name -> float32 array of the slim network, and name of a
@@ -247,5 +295,5 @@ def refit_network(pair, optimizer):
     kept = pair.kept.get(layer)
     changed = changed or (kept is not None and
                           len(kept) < pair.original[layer].shape[-1].value)
-  layers['all'] = _all_layers(pair, optimizer)
+  layers['all'] = _all_layers(pair, descend)
   return pair.weights, layers
