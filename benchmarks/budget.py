@@ -42,6 +42,7 @@ from thinet import prune
 from thinet import tensorflow as tf
 import thinet_compress
 import timing
+import ways
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Compression:
 
   def shares(self, widths):
     """The network's multiply-adds and parameters as shares of the parent's."""
-    return np.divide(cifar10.cost(widths), cifar10.cost(self.whole))
+    return ways.shares(widths, self.whole)
 
   def rebuilt(self, widths=None, kept=None):
     """The network of these widths, or of these channels: name -> array."""
@@ -116,15 +117,6 @@ def front_to_back(compression, widths):
   return weights
 
 
-def uniform(compression, share):
-  """Widths that all are the same share of the parent's, as large as fits."""
-  factors = np.arange(1, 0, -1e-4)
-  return next(widths for widths in (
-      cifar10.Widths(*(max(1, int(factor * width))
-                       for width in compression.whole))
-      for factor in factors) if max(compression.shares(widths)) <= share)
-
-
 def search(compression, share):
   """NetAdapt's greedy search, on from where it ended before."""
   widths = compression.searched
@@ -146,26 +138,6 @@ def search(compression, share):
   return widths
 
 
-def global_l1(compression, share):
-  """The channels that a ranking of all layers' together keeps, by layer."""
-  weights, ranked = compression.parent.averages, []
-  for layer in cifar10.LAYERS:
-    own = np.abs(weights[layer + '/weights'])
-    read = np.abs(prune.reader_kernel(weights, layer, {}))
-    norms = own.sum(tuple(range(own.ndim - 1))) + read.sum((0, 2))
-    ranked += [(norm / norms.mean(), layer, channel)
-               for channel, norm in enumerate(norms)]
-  kept = {layer: set(range(width))
-          for layer, width in zip(cifar10.LAYERS, compression.whole)}
-  for _, layer, channel in sorted(ranked):
-    if len(kept[layer]) > 1:
-      kept[layer].remove(channel)
-    if max(compression.shares(cifar10.Widths(*map(len, kept.values())))
-          ) <= share:
-      break
-  return {layer: np.array(sorted(channels)) for layer, channels in kept.items()}
-
-
 def compared(compression, share):
   """Way -> figures under a budget."""
   result = {}
@@ -182,8 +154,9 @@ def compared(compression, share):
       ('losses', lambda: thinet_compress.widths_for(
           compression.parent, compression.found, compression.sample,
           dict.fromkeys(thinet_compress.SHARES, share))[0]),
-      ('uniform', lambda: uniform(compression, share)),
-      ('global_l1', lambda: global_l1(compression, share)),
+      ('uniform', lambda: ways.uniform(compression.whole, share)),
+      ('global_l1', lambda: ways.global_l1(
+          compression.parent.averages, share)),
       ('search', lambda: search(compression, share))):
     clock = time.time()
     chosen = way()

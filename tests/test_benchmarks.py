@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(
@@ -108,6 +109,41 @@ def test_ratios_of_what_is_left_out_are_left_out(timing):
   assert part['milliseconds_per_step'].keys() == {'float32'}
   assert training.summary({'pytorch': 6.0}) == {
       'milliseconds_per_step': {}, 'milliseconds_pytorch': 6000.0}
+
+
+def test_ways_to_choose_the_widths_cost_the_same(timing):
+  """Each uses its budget as well as whole channels allow, costs by hand."""
+  import budget_networks
+  import cifar10
+  generator = np.random.default_rng(0)
+  weights = {name: generator.normal(size=shape)
+             for name, shape in cifar10.weight_shapes().items()}
+
+  def shares(widths):
+    conv1, conv2, local3, local4 = widths
+    kernels = 25 * 3 * conv1, 25 * conv1 * conv2, 36 * conv2 * local3
+    rest = local3 * local4 + local4 * 10
+    return np.divide([kernels[0] * 576 + kernels[1] * 144 + kernels[2] + rest,
+                      sum(kernels) + rest + sum(widths) + 10],
+                     [18470784, 1068298])
+
+  ways = budget_networks.choices(weights)
+  equal = ways.pop('equal')
+  for share, by_way in ways.items():
+    assert by_way['losses'] == ['--multiply_adds=' + share,
+                                '--parameters=' + share]
+    for way in ('uniform', 'global_l1'):
+      names, widths = zip(*(flag.split('=') for flag in by_way[way]))
+      assert names == ('--conv1_channels', '--conv2_channels',
+                       '--local3_units', '--local4_units')
+      spent = shares([int(width) for width in widths])
+      assert 0.9 * float(share) < max(spent) <= float(share), way
+  uniform = np.int64([flag.split('=')[1] for flag in ways['0.25']['uniform']])
+  assert np.ptp(uniform / [64, 64, 384, 192]) < 1 / 64
+  spent = shares([16, 64, 384, 192])
+  assert equal['conv1'] == ['--conv1_channels=16']
+  assert [float(flag.split('=')[1]) for flag in equal['half']] == (
+      pytest.approx(spent / [1, 2], rel=1e-5))
 
 
 def test_the_gpus_figures(timing, monkeypatch):
