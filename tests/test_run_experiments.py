@@ -420,7 +420,8 @@ def finished(tmp_path, data_dir, recorder):
     code, output = ended(sweep(data_dir, tmp_path / 'out', *arguments,
                                **recorder(**settings)))
     return code, output, [call[1] for call in calls(tmp_path)]
-  assert again()[0] == 0
+  code, output, _ = again()
+  assert code == 0, output
   return tmp_path / 'out', again
 
 
