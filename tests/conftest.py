@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -15,6 +16,8 @@ import program
 from thinet import checkpoint
 import tensorflow.compat.v1 as tf
 from absl.testing import flagsaver
+
+NARROW = cifar10.Widths(6, 7, 20, 12)
 
 cifar10.FLAGS(['tests'])
 # What started the tests may ignore signals, as nohup and background jobs do;
@@ -53,6 +56,19 @@ def trained(data_dir, tmp_path_factory):
                            batch_size=50, checkpoint_frequency=10):
     assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   return folder
+
+
+@pytest.fixture(scope='session')
+def narrow(tmp_path_factory):
+  """A parent with few channels in all layers; drawn, the averages apart."""
+  folder = tmp_path_factory.mktemp('narrow')
+  generator = np.random.default_rng(0)
+  arrays = {name + suffix: generator.normal(
+      0.1 if name.endswith('biases') else 0, 0.2, shape).astype(np.float32)
+            for suffix in ('', checkpoint.AVERAGE)
+            for name, shape in cifar10.weight_shapes(NARROW).items()}
+  checkpoint.save(str(folder), arrays, {'seed': 1, **cifar10.narrowed(NARROW)})
+  return str(folder)
 
 
 def newest(folder):

@@ -29,8 +29,9 @@ def textbook_order(rows):
   removed, left = [], list(range(rows.shape[1]))
   while left:
     best, best_value = None, np.inf
+    total = rows[:, removed].sum(1)
     for j in left:
-      value = (rows[:, removed + [j]].sum(1) ** 2).sum()
+      value = ((total + rows[:, j]) ** 2).sum()
       if value < best_value:
         best, best_value = j, value
     removed.append(best)

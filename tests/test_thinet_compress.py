@@ -33,7 +33,7 @@ def compress(flags, data_dir, parent, folder, width, **more):
 
 
 CHANNELS, KEPT = 4, [0, 3]
-NARROW = cifar10.Widths(6, 7, 20, 12)
+NARROW = conftest.NARROW
 
 
 def averages_of(folder):
@@ -399,19 +399,6 @@ def test_network_reconstruction_nears_the_original_layer_by_layer(
   assert errors['network'] < errors['full']
   assert arrays['conv1/weights'].shape == (5, 5, 3, 3)
   assert settings['reconstruction'] == 'network'
-
-
-@pytest.fixture(scope='module')
-def narrow(tmp_path_factory):
-  """A parent with few channels in all layers; drawn, the averages apart."""
-  folder = tmp_path_factory.mktemp('narrow')
-  generator = np.random.default_rng(0)
-  arrays = {name + suffix: generator.normal(
-      0.1 if name.endswith('biases') else 0, 0.2, shape).astype(np.float32)
-            for suffix in ('', checkpoint.AVERAGE)
-            for name, shape in cifar10.weight_shapes(NARROW).items()}
-  checkpoint.save(str(folder), arrays, {'seed': 1, **cifar10.narrowed(NARROW)})
-  return str(folder)
 
 
 @pytest.mark.parametrize('widths, refits', [
