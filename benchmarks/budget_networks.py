@@ -19,7 +19,6 @@ and machine.
 import datetime
 import json
 import os
-import subprocess
 import sys
 
 sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
@@ -72,10 +71,7 @@ def choices(weights):
 
 def made(program, folder, *flags):
   """Has a program make and rate a network, if need be; returns its top-1."""
-  subprocess.run(
-      [sys.executable, os.path.join(os.path.dirname(cifar10.__file__), program),
-       '--data_dir=' + FLAGS.data_dir, '--evaluate', *flags],
-      stdout=sys.stderr, check=True)
+  timing.run(program, '--data_dir=' + FLAGS.data_dir, '--evaluate', *flags)
   return round(files.read_json(os.path.join(folder, 'eval.json'))['top1'], 2)
 
 

@@ -146,6 +146,31 @@ def test_ways_to_choose_the_widths_cost_the_same(timing):
       pytest.approx(spent / [1, 2], rel=1e-5))
 
 
+def test_equal_computation_by_hand(timing):
+  """16 channels: 18,470,784 multiply-adds an image become 5,337,984."""
+  import equal_computation
+  found = equal_computation.spent(16)
+  assert found == {
+      'parent': 3 * 18470784 * 50000 * 128,
+      'moments': 18470784 * 50000 + 500000 * 1600 * 1600,
+      'layers': (18470784 + 5337984) * 160000 + 100000 * 400 * 400 +
+                45000 * (2304 * 2304 + 384 * 384 + 192 * 192),
+      'descent': (18470784 + 3 * 5337984) * 45000 * 6,
+      'fine_tuning': 3 * 5337984 * 50000 * 20}
+  assert equal_computation.epochs(16) * 3 * 5337984 * 50000 == pytest.approx(
+      sum(found.values()), rel=2e-4)
+
+
+@pytest.mark.parametrize('code', ['import sys; sys.exit(3)',
+                                  'import os; os.kill(os.getpid(), 15)'])
+def test_a_program_that_fails_ends_the_benchmark(timing, tmp_path, code):
+  path = tmp_path / 'program.py'
+  path.write_text(code)
+  with pytest.raises(SystemExit) as end:
+    timing.run(str(path))
+  assert end.value.code == (3 if 'exit' in code else 143)
+
+
 def test_the_gpus_figures(timing, monkeypatch):
   """The best of PyTorch in the precision where it is best beside ours."""
   import gpu

@@ -9,8 +9,8 @@
 # (--export=NONE). The parent's training reaches its time limit, then gets a
 # signal ahead of it, and saves. Two other trainings run at a time; one is
 # requeued, one killed with -9, and the last submission ends what is left. Then
-# it runs the sweep serially, and compares the two tables. Ends with "same
-# table", and stops what it started.
+# it runs the sweep serially, and compares the tables. Ends with "same tables",
+# and stops what it started.
 set -euo pipefail
 [[ $# == 1 ]] || { echo "usage: $0 FOLDER" >&2; exit 2; }
 mkdir -p "$1"
@@ -19,6 +19,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 export SLURM_CONF=$folder/slurm.conf PYTHON=${PYTHON:-python3}
 export WIDTHS='64 16 8' EPOCHS=40 FINETUNE_EPOCHS=2 MODES=thinet_scale CONTROLS=
+export BUDGETS=0.5
 export DATA_DIR="$folder/its data" OUT="$folder/sweep of 'three'"
 mkdir -p "$folder/state" "$folder/spool" /run/munge
 chown munge:munge /run/munge
@@ -81,13 +82,13 @@ waited 60 node_is_idle
 
 echo '--- a time limit'
 export SBATCH_EXPORT=NONE
-WIDTHS=64 submitted limit --time=1
+WIDTHS=64 BUDGETS='' submitted limit --time=1
 waited 300 queue_is_empty
 saved limit SIGTERM
 
 echo '--- a signal ahead of the limit'
 unset SBATCH_EXPORT
-WIDTHS=64 submitted signal --export=NONE --time=2 --signal=B:USR1@60
+WIDTHS=64 BUDGETS='' submitted signal --export=NONE --time=2 --signal=B:USR1@60
 waited 300 queue_is_empty
 saved signal SIGUSR1
 
@@ -113,5 +114,8 @@ waited 900 queue_is_empty
 
 OUT=$folder/serial ./run_experiments.sh \
   > "$folder/serial.log" 2>&1
-cat "$folder/serial/table.csv"
-cmp "$folder/serial/table.csv" "$OUT/table.csv" && echo 'same table'
+for table in table.csv budgets.csv; do
+  cat "$folder/serial/$table"
+  cmp "$folder/serial/$table" "$OUT/$table"
+done
+echo 'same tables'
