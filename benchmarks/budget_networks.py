@@ -1,4 +1,4 @@
-"""Makes networks of one cost by several choices of their widths.
+"""Makes networks under the same budgets by several choices of their widths.
 
   python benchmarks/budget_networks.py --data_dir=data \\
       --checkpoint_dir=runs/seed0/scratch_64 --output_dir=runs/widths/seed0
@@ -7,14 +7,14 @@ What budget.py compares after least squares is here compared at the end: each
 network is refitted by `network` and fine-tuned as in the sweep, with channels
 by the least-squares criterion, and rated on the test images; they choose
 nothing. For half, a quarter and a tenth of both costs: losses, uniform and
-global_l1 of budget.py. Then two networks with as many multiply-adds as with 16
-channels of conv1: conv1, which has those, and half, all layers with half of its
-parameters. About half an hour for a parent on two cores; the same command goes
-on where it was interrupted.
+global_l1 of budget.py. Then conv1, with 16 of its channels, and half, all
+layers under conv1's multiply-adds and half of its parameters. About half an
+hour for a parent on two cores; the same command goes on where it was
+interrupted.
 
 Prints one JSON object: by budget (equal: the last two) and way, widths, shares
-of both costs, and top1 in %, without and with fine-tuning; seed, epochs, date
-and machine.
+of both costs, and top1 in %, without and with fine-tuning; seed, date and
+machine.
 """
 import datetime
 import json
@@ -36,8 +36,7 @@ import ways
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'checkpoint_dir', 'output_dir'):
   tf.app.flags.declare_key_flag(_name)
-tf.app.flags.DEFINE_float('finetune_epochs', 20, 'Of fine-tuning.',
-                          lower_bound=0)
+FLAGS['output_dir'].help = 'Folder for the networks, a folder each.'
 
 BUDGETS, CONV1 = [0.5, 0.25, 0.1], 16
 
@@ -86,8 +85,7 @@ def network(name, flags, seed):
                    '--seed=%d' % seed),
       'top1_finetuned': made(
           'thinet_finetune.py', tuned, '--train_dir=' + tuned,
-          '--checkpoint_dir=' + slim, '--epochs=%g' % FLAGS.finetune_epochs,
-          '--seed=%d' % seed)}
+          '--checkpoint_dir=' + slim, '--seed=%d' % seed)}
   report = files.read_json(os.path.join(slim, 'compress.json'))
   for cost in thinet_compress.SHARES:
     result[cost] = round(report[cost] / report['parent_' + cost], 4)
@@ -100,14 +98,19 @@ def main(argv=None):
     if not FLAGS[name].value:
       raise UserError('--%s is missing; name a folder.' % name)
   parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
+  widths = cifar10.widths_of(parent.arrays)
+  if widths != cifar10.Widths():
+    raise UserError('--checkpoint_dir=%s has %s, not the 64 channels that the '
+                    'budgets are of; name another.' % (
+                        FLAGS.checkpoint_dir, cifar10.named(widths)))
   seed = parent.settings.get('seed', 0)
   result = {
       share: {way: network('%s_%s' % (way, share), flags, seed)
               for way, flags in by_way.items()}
       for share, by_way in choices(checkpoint.averages(parent.arrays)).items()}
   print(json.dumps(dict(
-      result, seed=seed, epochs=FLAGS.finetune_epochs,
-      date=datetime.date.today().isoformat(), machine=timing.machine())))
+      result, seed=seed, date=datetime.date.today().isoformat(),
+      machine=timing.machine())))
   return 0
 
 

@@ -37,6 +37,7 @@ import timing
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'seed', 'conv1_channels', 'output_dir'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['output_dir'].help = 'Folder for the network.'
 
 
 def spent(width):

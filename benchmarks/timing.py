@@ -192,10 +192,15 @@ def run(program, *flags):
 
   Exits as the program does if that is not well.
   """
-  code = subprocess.run(
+  process = subprocess.Popen(
       [sys.executable, os.path.join(os.path.dirname(os.path.dirname(
-          os.path.abspath(__file__))), program), *flags],
-      stdout=sys.stderr).returncode
+          os.path.abspath(__file__))), program), *flags], stdout=sys.stderr)
+  try:
+    code = process.wait()
+  except BaseException:   # Told to stop; a training then saves.
+    process.terminate()
+    process.wait()
+    raise
   if code:
     sys.exit(code if code > 0 else 128 - code)
 

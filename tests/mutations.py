@@ -703,6 +703,7 @@ MUTATIONS = {
         ],
         'test_loop.py::test_steps_that_xla_cannot_compile_run_one_by_one': [
             ('except tf.errors.OpError as error', 'except ValueError as error'),
+            ('Detected at node|', ''),
         ],
         'test_loop.py::test_a_loss_that_is_not_finite_ends_the_loop': [
             (' & tf.math.is_finite(loss)', ''),
@@ -820,8 +821,9 @@ MUTATIONS = {
             ('_last = PASSES * len(pair.fit)', '_last = len(pair.fit)'),
         ],
         'test_refit.py::test_the_gpus_loop_goes_the_plain_steps': [
-            ('min(run, self._last - first)', '1'),
-            ('self._loop.compile(session):', 'False:'),
+            ('{many.count: count}', '{many.count: 1}'),
+            ('if self._loop and not self._loop.compile(pair.session):',
+             'if True:'),
             ('self._number.assign_add(1).op', 'updates'),
         ],
     },

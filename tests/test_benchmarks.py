@@ -4,6 +4,7 @@ The competitors, which are killed, never start or print too much, are real
 processes; none of them loads TensorFlow.
 """
 import os
+import signal
 import subprocess
 import sys
 
@@ -169,6 +170,24 @@ def test_a_program_that_fails_ends_the_benchmark(timing, tmp_path, code):
   with pytest.raises(SystemExit) as end:
     timing.run(str(path))
   assert end.value.code == (3 if 'exit' in code else 143)
+
+
+def test_a_stopped_benchmark_waits_for_its_program(tmp_path):
+  """The program is told to stop, and saves."""
+  path, saved = tmp_path / 'program.py', tmp_path / 'saved'
+  path.write_text(
+      'import signal, sys, time\n'
+      'def save(*_):\n  time.sleep(0.5); open(%r, "w"); sys.exit(143)\n'
+      'signal.signal(signal.SIGTERM, save)\n'
+      'print("begun", file=sys.stderr, flush=True)\n'
+      'time.sleep(60)\n' % str(saved))
+  process = subprocess.Popen(
+      [sys.executable, '-c', 'import sys, timing; timing.run(sys.argv[1])',
+       str(path)], cwd=FOLDER, stderr=subprocess.PIPE, text=True)
+  assert process.stderr.readline() == 'begun\n'
+  process.send_signal(signal.SIGINT)
+  process.communicate()
+  assert saved.exists() and process.returncode
 
 
 def test_the_gpus_figures(timing, monkeypatch):

@@ -6,6 +6,7 @@ that between the first step and the last nothing leaves the device. Evaluation
 and moments have no loop: they are one pass, shorter than the compilation.
 """
 import contextlib
+import re
 import time
 
 from thinet import tensorflow as tf
@@ -41,8 +42,11 @@ class Loop:
     try:
       session.run(self.made, {self.count: 0})
     except tf.errors.OpError as error:
+      # TensorFlow first says where the operations are in the code.
+      reason = [line for line in error.message.splitlines() if not re.match(
+          'Graph execution error|Detected at node|Node:| +File|$', line)]
       print('XLA cannot compile the steps, so they run one by one: %s' %
-            error.message.strip().splitlines()[0], flush=True)
+            (reason or [error.message])[0], flush=True)
       return False
     print('Compiled the steps in %.1f s.' % (time.perf_counter() - start),
           flush=True)

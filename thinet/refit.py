@@ -195,6 +195,9 @@ class _Descent:
     self._at_first = tf.variables_initializer(
         [var for var in tf.global_variables() if not var.trainable] +
         [var for var in tf.local_variables() if var not in there])
+    pair.session.run(self._at_first)
+    if self._loop and not self._loop.compile(pair.session):
+      self._loop = None
 
   def _step(self):
     """Builds a step; returns (loss, operation)."""
@@ -217,18 +220,14 @@ class _Descent:
 
   def run(self, rate):
     """Goes down from the present weights with this highest rate."""
-    session, run = self._pair.session, 1
+    session, many = self._pair.session, self._loop
+    count = len(self._pair.fit) if many else 1   # Of steps at a time.
+    made = [many.made, {many.count: count}] if many else [self._plain]
     session.run(self._at_first)
     checkpoint.assign(session, {self._rate: np.float32(rate)})
-    if self._loop and self._loop.compile(session):
-      run = len(self._pair.fit)
-    for first in progress.shown(range(0, self._last, run),
-                                'All layers, rate %g' % rate):
-      if run == 1:
-        session.run(self._plain)
-      else:
-        session.run(self._loop.made,
-                    {self._loop.count: min(run, self._last - first)})
+    for _ in progress.shown(range(0, self._last, count),
+                            'All layers, rate %g' % rate):
+      session.run(*made)
 
 
 def _squares(original, slim):
