@@ -819,12 +819,12 @@ MUTATIONS = {
             (' // len(self.fit) * len(self.check)', ' * 0'),
             ('pair.build(pair.step_to_fit(number))', 'pair.build(number)'),
             ('_last = PASSES * len(pair.fit)', '_last = len(pair.fit)'),
+            ('self._number.assign_add(1).op', 'updates'),
         ],
         'test_refit.py::test_the_gpus_loop_goes_the_plain_steps': [
             ('{many.count: count}', '{many.count: 1}'),
             ('if self._loop and not self._loop.compile(pair.session):',
              'if True:'),
-            ('self._number.assign_add(1).op', 'updates'),
         ],
     },
     'thinet/precondition.py': {
