@@ -197,10 +197,11 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
   with tf.Graph().as_default(), tf.Session(
       config=cifar10.session_config()) as session, tf.device(
           loop.DEVICE if operations.on_gpu() else None):
-    records = cifar10_input.read_cifar10(
-        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
 
     def build(step):
+      # Of its own: bytes that plain steps gather stay on the processor.
+      records = cifar10_input.read_cifar10(
+          cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
       positions = step % batches * batch_size + tf.range(batch_size,
                                                          dtype=tf.int64)
       images, _ = cifar10_input.images_and_labels(

@@ -191,11 +191,11 @@ class _Descent:
     self._rate = tf.Variable(0.0, trainable=False)
     self._plain = self._step()[1]
     self._loop = loop.Loop(self._step) if operations.on_gpu() else None
-    # What it keeps itself: number, rate, momentum; the order of the images.
+    # What it keeps itself: number, rate, momentum; then images and their order.
     self._at_first = tf.variables_initializer(
-        [var for var in tf.global_variables() if not var.trainable] +
-        [var for var in tf.local_variables() if var not in there])
-    pair.session.run(self._at_first)
+        [var for var in tf.global_variables() if not var.trainable])
+    pair.session.run([self._at_first, tf.variables_initializer(
+        [var for var in tf.local_variables() if var not in there])])
     if self._loop and not self._loop.compile(pair.session):
       self._loop = None
 
