@@ -51,7 +51,7 @@ for _name in ('data_dir', 'checkpoint_dir'):
   tf.app.flags.declare_key_flag(_name)
 tf.app.flags.DEFINE_bool('json', False, 'Print one JSON object.')
 
-SHARES, SAMPLED, LOCATIONS = [0.5, 0.25, 0.1], 0.8, 10
+SAMPLED, LOCATIONS = 0.8, 10
 STEP, SEARCH_IMAGES = 0.05, 2000
 
 
@@ -184,7 +184,7 @@ def main(argv=None):
       int(SAMPLED * examples), LOCATIONS, FLAGS.batch_size, 0, digest),
                             examples)
   timing.report({
-      **{str(share): compared(compression, share) for share in SHARES},
+      **{str(share): compared(compression, share) for share in ways.BUDGETS},
       'parent_top1': round(compression.top1(parent.averages), 2),
       'date': datetime.date.today().isoformat(), 'machine': timing.machine()},
                 FLAGS.json)

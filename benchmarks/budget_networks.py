@@ -38,7 +38,7 @@ for _name in ('data_dir', 'checkpoint_dir', 'output_dir'):
   tf.app.flags.declare_key_flag(_name)
 FLAGS['output_dir'].help = 'Folder for the networks, a folder each.'
 
-BUDGETS, CONV1 = [0.5, 0.25, 0.1], 16
+CONV1 = 16
 
 
 def flags_of(widths):
@@ -60,7 +60,7 @@ def choices(weights):
       'uniform': flags_of(ways.uniform(whole, share)),
       'global_l1': flags_of(cifar10.Widths(
           *map(len, ways.global_l1(weights, share).values())))}
-            for share in BUDGETS}
+            for share in ways.BUDGETS}
   multiply_adds, parameters = ways.shares(
       whole._replace(conv1_channels=CONV1), whole)
   result['equal'] = {'conv1': ['--conv1_channels=%d' % CONV1],

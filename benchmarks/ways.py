@@ -7,6 +7,8 @@ from thinet import prune
 
 import numpy as np
 
+BUDGETS = [0.5, 0.25, 0.1]   # Shares of both of the parent's costs.
+
 
 def shares(widths, whole):
   """Multiply-adds and parameters of widths as shares of those of others."""
