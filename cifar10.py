@@ -526,10 +526,8 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
     for kind, value in (('values', var), ('gradients', gradient)):
       tf.summary.histogram('%s/%s' % (name, kind), value,
                            collections=['histograms'])
-    if name.startswith('conv'):
-      gradient *= schedule.convolution_rate   # The update is linear in it.
-    if name in (preconditioners or {}):
-      gradient = precondition.preconditioned(gradient, preconditioners[name])
+    gradient = precondition.direction(
+        name, gradient, schedule.convolution_rate, preconditioners or {})
     # An average waits for its own weights, or it would lag a step or race with
     # the update; not for the others, whose gradients may come later.
     step = descend(var, gradient, learning_rate, schedule.momentum)

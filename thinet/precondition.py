@@ -55,16 +55,22 @@ def matrices(inputs, run):
   return result
 
 
-def preconditioned(gradient, matrix):
-  """Multiplies a kernel's gradient along its inputs.
+def direction(name, gradient, convolution_rate, matrices):
+  """What a variable goes along instead of its gradient.
 
   Args:
+    name: of the variable.
     gradient: float32 [..., units].
-    matrix: float32 [inputs, inputs], as from inverse; inputs is the product of
-      the gradient's dimensions except the last.
+    convolution_rate: factor for conv1 and conv2.
+    matrices: name of a kernel -> float32 [inputs, inputs], as from inverse;
+      inputs is the product of the gradient's dimensions except the last.
 
   Returns:
     A tensor of the gradient's shape.
   """
-  rows = tf.reshape(gradient, [-1, gradient.shape[-1].value])
-  return tf.reshape(matrix @ rows, gradient.shape)
+  if name.startswith('conv'):
+    gradient *= convolution_rate   # The update is linear in it.
+  if name in matrices:
+    rows = tf.reshape(gradient, [-1, gradient.shape[-1].value])
+    gradient = tf.reshape(matrices[name] @ rows, gradient.shape)
+  return gradient

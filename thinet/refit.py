@@ -205,14 +205,12 @@ class _Descent:
     _, original, slim = pair.build(pair.step_to_fit(number))
     loss = _squares(original, slim)[0] / (
         2 * pair.batch_size * slim['softmax_linear'].shape[1].value)
-    gradients = []
-    for (name, var), gradient in zip(pair.slim_variables.items(), tf.gradients(
-        loss, list(pair.slim_variables.values()))):
-      if name.startswith('conv'):
-        gradient *= CONVOLUTION_RATE   # The update is linear in it.
-      if name in self._matrices:
-        gradient = precondition.preconditioned(gradient, self._matrices[name])
-      gradients.append((var, gradient))
+    gradients = [
+        (var, precondition.direction(name, gradient, CONVOLUTION_RATE,
+                                     self._matrices))
+        for (name, var), gradient in zip(
+            pair.slim_variables.items(),
+            tf.gradients(loss, list(pair.slim_variables.values())))]
     updates = self._descend(gradients, number, self._rate, len(pair.fit),
                             self._last)
     with tf.control_dependencies([updates]):
