@@ -53,7 +53,7 @@ def sweep(data, out):
         start_new_session=True,
         env=dict(os.environ, PYTHON=sys.executable, DATA_DIR=data, OUT=out,
                  JOBS='2', WIDTHS='64 8', EPOCHS='6', FINETUNE_EPOCHS='3',
-                 MODES='thinet_none thinet_scale', CONTROLS=''))
+                 BUDGETS='0.5', MODES='thinet_scale', CONTROLS=''))
 
 
 def stages(out):
@@ -173,8 +173,9 @@ def results(out):
     found = checkpoint.read_newest(os.path.dirname(path), cifar10.shapes_like)
     weights.update({(name, key): value.tobytes()
                     for key, value in found.arrays.items()})
-  with open(os.path.join(out, 'table.csv')) as table:
-    cells['table.csv'] = table.read()
+  for name in ('table.csv', 'budgets.csv'):
+    with open(os.path.join(out, name)) as table:
+      cells[name] = table.read()
   return cells, weights
 
 
