@@ -81,7 +81,7 @@ tf.app.flags.DEFINE_integer('locations_per_image', 10,
 FEWEST_REFIT_IMAGES = 20
 SHOWN = 8                # Dead channels to name; compress.json has all.
 SENSITIVITY_IMAGES = 2000
-SENSITIVITY_ERROR = 0.1
+SENSITIVITY_ERRORS = 0.03, 0.1, 0.3
 
 
 class Parent(typing.NamedTuple):
@@ -385,7 +385,9 @@ def layer_losses(parent, found, sample):
   A layer's loss is the relative error of its reader after least squares, at
   every width (algebra.least_squares_order), times the layer's sensitivity: the
   relative error of the logits over that of the reader, where the layer alone is
-  so narrow that its reader's is SENSITIVITY_ERROR.
+  narrower. That is measured where the reader's is nearest to each of
+  SENSITIVITY_ERRORS, and interpolated between these widths: it grows with the
+  error, and not as fast in all layers.
 
   Args:
     parent: Parent.
@@ -394,7 +396,7 @@ def layer_losses(parent, found, sample):
 
   Returns:
     (losses, sensitivities): layer -> float64 [width + 1], by the number of
-    channels kept; and layer -> float.
+    channels kept; and layer -> number of channels, as text -> float.
   """
   target = logits(parent.averages, sample)
   losses, sensitivities = {}, {}
@@ -403,17 +405,23 @@ def layer_losses(parent, found, sample):
     kernel = prune.reader_kernel(parent.averages, layer, {})
     order, errors = algebra.least_squares_order(fit, kernel)
     if len(order) == 1:   # It cannot be narrower.
-      losses[layer], sensitivities[layer] = np.array([np.inf, 0.0]), 0.0
+      losses[layer], sensitivities[layer] = np.array([np.inf, 0.0]), {}
       continue
-    removed = 1 + int(np.argmin(np.abs(errors[1:-1] - SENSITIVITY_ERROR)))
-    kept = {layer: np.sort(order[removed:])}
-    changed, _ = prune.rebuild_all('full', {layer: (fit, check)},
-                                   parent.averages, kept)
-    narrow = logits({**prune.sliced(parent.averages, kept), **changed}, sample)
-    error = np.sum(np.square(narrow - target)) / (np.sum(np.square(target)) or
-                                                  1.0)
-    sensitivities[layer] = float(error / (errors[removed] or 1.0))
-    losses[layer] = errors[::-1] * sensitivities[layer]
+    measured = {}
+    for removed in sorted({1 + int(np.argmin(np.abs(errors[1:-1] - error)))
+                           for error in SENSITIVITY_ERRORS}):
+      kept = {layer: np.sort(order[removed:])}
+      changed, _ = prune.rebuild_all('full', {layer: (fit, check)},
+                                     parent.averages, kept)
+      narrow = logits({**prune.sliced(parent.averages, kept), **changed},
+                      sample)
+      error = np.sum(np.square(narrow - target)) / (np.sum(np.square(target)) or
+                                                    1.0)
+      measured[removed] = float(error / (errors[removed] or 1.0))
+    losses[layer] = (errors * np.interp(range(len(errors)), *zip(
+        *measured.items())))[::-1]
+    sensitivities[layer] = {str(len(order) - removed): value
+                            for removed, value in measured.items()}
   return losses, sensitivities
 
 

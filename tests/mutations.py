@@ -328,7 +328,6 @@ MUTATIONS = {
             ('tf.minimum(schedule.average_decay, (1 + steps) / (10 + steps))',
              'schedule.average_decay'),
             ('(average - value) * (1 - decay)', '(average - value) * decay'),
-            ("name.startswith('conv')", "name.startswith('conv1')"),
             # The averages before the weights.
             ('    with tf.control_dependencies([step]):\n      updates.append('
              '_move_average(average, var.read_value(), decay))',
@@ -363,11 +362,12 @@ MUTATIONS = {
             ('momentum=0.9,', 'momentum=0.0,'),
             ('label_smoothing=0.1', 'label_smoothing=0.0'),
             ('convolution_rate=4.0', 'convolution_rate=1.0'),
-            ('gradient *= schedule.convolution_rate', 'gradient *= 1'),
+            ('gradient, schedule.convolution_rate,', 'gradient, 1,'),
         ],
         'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
         '[finetune]': [
-            ('if name in (preconditioners or {}):', 'if False:'),
+            ('schedule.convolution_rate, preconditioners or {})',
+             'schedule.convolution_rate, {})'),
         ],
         'test_cifar10_train.py::test_late_averages_keep_the_schedules_share'
         '[published]': [
@@ -842,7 +842,11 @@ MUTATIONS = {
         ],
         'test_cifar10_train.py::test_a_schedules_first_steps_by_hand'
         '[finetune]': [
-            ('matrix @ rows', 'rows'),
+            ('matrices[name] @ rows', 'rows'),
+            ('gradient *= convolution_rate', 'gradient *= 1'),
+        ],
+        'test_cifar10.py::test_averages_follow_the_updated_weights': [
+            ("name.startswith('conv')", "name.startswith('conv1')"),
         ],
     },
     'thinet/prune.py': {
@@ -945,20 +949,22 @@ MUTATIONS = {
         'again[none]': [
             ('kernel.shape[0] * kernel.shape[1])', 'kernel.shape[1])'),
         ],
-        'test_thinet_compress.py::test_a_network_of_a_budget_is_finished_'
-        'whatever_its_widths': [
+        'test_thinet_compress.py::test_a_budget_gives_all_modes_of_a_parent_'
+        'the_same_widths': [
             ("**{name + '_share': FLAGS[name].value for name in SHARES\n",
              '**{name: FLAGS[name].value for name in ()\n'),
             ('(found.arrays) if by_budget() else', '(found.arrays) if False '
              'else'),
         ],
-        'test_thinet_compress.py::test_losses_are_the_readers_errors_times_'
-        'the_sensitivity': [
-            ('errors[::-1] * sensitivities[layer]', 'errors[::-1]'),
+        'test_thinet_compress.py::test_a_loss_is_what_a_layer_alone_does_to_'
+        'the_logits': [
+            ('SENSITIVITY_ERRORS = 0.03, 0.1, 0.3',
+             'SENSITIVITY_ERRORS = 0.03, 0.2, 0.3'),
+            ('(errors * np.interp(', '(np.interp('),
             ('error / (errors[removed] or 1.0)', 'error'),
+            ('{str(len(order) - removed): value', '{str(removed): value'),
         ],
-        'test_thinet_compress.py::test_a_layer_of_one_channel_cannot_be_'
-        'narrower': [
+        'test_thinet_compress.py::test_a_layer_of_one_unit_stays_as_it_is': [
             ('    if len(order) == 1:', '    if False:'),
         ],
         'test_thinet_compress.py::test_network_starts_from_the_averages_and_'

@@ -1,7 +1,11 @@
-"""Modules import only what lies below them, and only scripts read flags."""
+"""Modules import only what lies below them, and only scripts read flags.
+
+And mutations.py, which takes too long to be run each time, fits the programs.
+"""
 import ast
 import glob
 import os
+import re
 
 import conftest
 import pytest
@@ -83,3 +87,19 @@ def test_no_benchmark_imports_another():
   assert len(names) > 3
   for path in paths:
     assert not names & names_in(path)[0]
+
+
+def test_each_mutation_has_its_line_and_its_test():
+  """The line is there once; the test, too, by its name."""
+  folder = os.path.join(conftest.ROOT, 'tests')
+  tree = ast.parse(open(os.path.join(folder, 'mutations.py')).read())
+  mutations, = (eval(compile(ast.Expression(node.value), '', 'eval'))
+                for node in tree.body if isinstance(node, ast.Assign) and
+                node.targets[0].id == 'MUTATIONS')
+  for path, by_test in mutations.items():
+    text = open(os.path.join(conftest.ROOT, path)).read()
+    for test, pairs in by_test.items():
+      file, name = re.fullmatch(r'(\w+\.py)::(\w+)(?:\[.*\])?', test).groups()
+      assert '\ndef %s(' % name in open(os.path.join(folder, file)).read(), test
+      for original, _ in pairs:
+        assert text.count(original) == 1, (path, original)

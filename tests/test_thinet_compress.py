@@ -451,29 +451,59 @@ def test_a_budget_gives_all_modes_of_a_parent_the_same_widths(
   assert cifar10.widths_of(conftest.newest(tmp_path / 'tuned')[1]) == widths[0]
 
 
-def test_a_sensitivity_is_what_a_layer_alone_does_to_the_logits(
-    tmp_path, flags, data_dir, narrow):
-  """local3's, by NumPy on the logits of networks that the script writes."""
-  report, _ = compress(flags, data_dir, narrow, tmp_path / 'a', None,
-                       multiply_adds=0.5)
-  flags(multiply_adds=None)
-  weights = averages_of(narrow)
-  found = thinet_compress.sampled_moments(
-      weights, thinet_compress.planned_sample(), ['local3'])
-  order, errors = algebra.least_squares_order(found['local3'][0],
-                                              weights['local4/weights'])
-  removed = 1 + int(np.argmin(abs(errors[1:-1] - 0.1)))
-  _, (_, slim, _) = compress(
-      flags, data_dir, narrow, tmp_path / 'b', None,
-      local3_units=len(order) - removed, criterion='least_squares',
-      reconstruction='full')
+def test_a_loss_is_what_a_layer_alone_does_to_the_logits(tmp_path, flags,
+                                                         data_dir, narrow):
+  """local3's, by NumPy on the logits of networks that the script writes; and
+  between two of them, where the share of the reader's error goes straight."""
+  flags(data_dir=data_dir, checkpoint_dir=narrow, num_images=500,
+        batch_size=128, output_dir=str(tmp_path))
+  sample, weights = thinet_compress.planned_sample(), averages_of(narrow)
+  found = thinet_compress.sampled_moments(weights, sample, ['local3'])
+  losses, sensitivities = thinet_compress.layer_losses(
+      thinet_compress.Parent('', {}, '', {}, weights), found, sample)
+  _, errors = algebra.least_squares_order(found['local3'][0],
+                                          weights['local4/weights'])
+  loss, errors = losses['local3'], errors[::-1]   # By the units kept.
   flags(batch_size=500)   # All images of the drawn data.
-  target, without = (conftest.outputs(arrays, 'softmax_linear')
-                     for arrays in (conftest.newest(narrow)[1], slim))
-  np.testing.assert_allclose(
-      report['sensitivities']['local3'],
-      np.square(without - target).sum() / np.square(target).sum() /
-      errors[removed], rtol=1e-2)
+  target = conftest.outputs(conftest.newest(narrow)[1], 'softmax_linear')
+  ratios = {}
+  for error in (0.03, 0.1, 0.3):
+    width = len(errors) - 2 - int(np.argmin(abs(errors[-2:0:-1] - error)))
+    _, (_, slim, _) = compress(
+        flags, data_dir, narrow, tmp_path / str(width), None,
+        local3_units=width, criterion='least_squares', reconstruction='full')
+    flags(batch_size=500)
+    expected = np.square(conftest.outputs(slim, 'softmax_linear') -
+                         target).sum() / np.square(target).sum()
+    np.testing.assert_allclose(loss[width], expected, rtol=1e-2)
+    ratios[width] = loss[width] / errors[width]
+  assert sensitivities['local3'] == pytest.approx(
+      {str(width): ratio for width, ratio in ratios.items()})
+  low, middle, high = sorted(ratios)
+  assert high - middle > 1
+  for width in range(middle, high):
+    part = (width - middle) / (high - middle)
+    assert loss[width] == pytest.approx(errors[width] * (
+        ratios[middle] + part * (ratios[high] - ratios[middle])))
+  for width, nearest in ((low - 1, low), (high + 1, high)):
+    assert loss[width] == pytest.approx(errors[width] * ratios[nearest])
+
+
+def test_a_layer_of_one_unit_stays_as_it_is(tmp_path, flags, data_dir, narrow):
+  """It cannot be narrower; the others are, under a budget."""
+  _, arrays, settings = conftest.newest(narrow)
+  for name in arrays:
+    if name.startswith('local4'):
+      arrays[name] = arrays[name][..., :1]
+    elif name.startswith('softmax_linear/weights'):
+      arrays[name] = arrays[name][:1]
+  (tmp_path / 'parent').mkdir()
+  checkpoint.save(str(tmp_path / 'parent'), arrays,
+                  dict(settings, local4_units=1))
+  report, _ = compress(flags, data_dir, str(tmp_path / 'parent'),
+                       tmp_path / 'slim', None, parameters=0.5)
+  assert report['local4_units'] == 1 and report['local3_units'] < (
+      NARROW.local3_units)
 
 
 def test_a_budget_that_nothing_meets_is_refused_before_all_else(
