@@ -19,6 +19,7 @@ which the other scripts read without further flags, and compress.json, which
 says what was done.
 """
 import contextlib
+import hashlib
 import os
 import sys
 import time
@@ -425,29 +426,47 @@ def layer_losses(parent, found, sample):
   return losses, sensitivities
 
 
-def widths_for(parent, found, sample, shares):
+def kept_losses(parent, found, sample):
+  """As layer_losses; made once for all budgets and modes of a parent.
+
+  They are in a file beside the parent, whose name changes with all that they
+  depend on; one that is damaged is made again.
+  """
+  path = os.path.join(FLAGS.checkpoint_dir, 'losses-%s.json' % hashlib.sha256(
+      repr((parent.digest, sample, cifar10_input.RANDOM_STREAMS,
+            SENSITIVITY_IMAGES, SENSITIVITY_ERRORS)).encode()).hexdigest()[:16])
+  with contextlib.suppress(OSError, ValueError, KeyError):
+    there = files.read_json(path)
+    return ({layer: np.array(losses)
+             for layer, losses in there['losses'].items()},
+            there['sensitivities'])
+  losses, sensitivities = layer_losses(parent, found, sample)
+  with contextlib.suppress(files.FileError):   # A full disk: no file.
+    files.write_json(path, {
+        'losses': {layer: each.tolist() for layer, each in losses.items()},
+        'sensitivities': sensitivities})
+  return losses, sensitivities
+
+
+def widths_for(losses, shares):
   """The widths under a budget.
 
   Args:
-    parent: Parent.
-    found: layer -> (fit, check), of all layers.
-    sample: Sample.
+    losses: as from layer_losses, of all layers.
     shares: name of SHARES -> share of the parent's cost, or None.
 
   Returns:
-    (widths, sensitivities): cifar10.Widths, and as from layer_losses.
+    cifar10.Widths.
 
   Raises:
     ValueError: the losses are not finite.
   """
-  whole = cifar10.cost(cifar10.widths_of(parent.averages))
-  losses, sensitivities = layer_losses(parent, found, sample)
-  widths = budget.allocate(
-      [losses[layer] for layer in cifar10.LAYERS],
-      lambda widths: cifar10.cost(cifar10.Widths(*widths)),
+  losses = [losses[layer] for layer in cifar10.LAYERS]
+  whole = cifar10.cost(cifar10.Widths(*(len(each) - 1 for each in losses)))
+  return cifar10.Widths(*budget.allocate(
+      losses, lambda widths: cifar10.cost(cifar10.Widths(*widths)),
       [shares[name] and shares[name] * cost
-       for name, cost in zip(SHARES, whole)])
-  return cifar10.Widths(*widths), sensitivities
+       for name, cost in zip(SHARES, whole)]))
 
 
 # -------------------------------------------------------------- the script
@@ -553,8 +572,8 @@ def compress():
   try:
     require_finite(found)
     if by_budget():
-      widths, sensitivities = widths_for(
-          parent, found, sample, {name: FLAGS[name].value for name in SHARES})
+      losses, sensitivities = kept_losses(parent, found, sample)
+      widths = widths_for(losses, {name: FLAGS[name].value for name in SHARES})
   except ValueError as error:
     raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
         parent.path, error))

@@ -152,8 +152,9 @@ def compared(compression, share):
 
   for name, way in (
       ('losses', lambda: thinet_compress.widths_for(
-          compression.parent, compression.found, compression.sample,
-          dict.fromkeys(thinet_compress.SHARES, share))[0]),
+          thinet_compress.layer_losses(compression.parent, compression.found,
+                                       compression.sample)[0],
+          dict.fromkeys(thinet_compress.SHARES, share))),
       ('uniform', lambda: ways.uniform(compression.whole, share)),
       ('global_l1', lambda: ways.global_l1(
           compression.parent.averages, share)),

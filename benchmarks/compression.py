@@ -67,8 +67,9 @@ def compress(parent, sample):
     kept = np.sort(order[len(order) - width:])
     algebra.full_reconstruction(fit, check, kernel, kept)
   clock.append(time.time())
-  thinet_compress.widths_for(parent, found, sample,
-                             dict.fromkeys(thinet_compress.SHARES, SHARE))
+  thinet_compress.widths_for(
+      thinet_compress.layer_losses(parent, found, sample)[0],
+      dict.fromkeys(thinet_compress.SHARES, SHARE))
   clock.append(time.time())
   return np.diff(clock)
 

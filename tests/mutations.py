@@ -964,6 +964,11 @@ MUTATIONS = {
             ('error / (errors[removed] or 1.0)', 'error'),
             ('{str(len(order) - removed): value', '{str(removed): value'),
         ],
+        'test_thinet_compress.py::test_losses_are_made_once_for_all_budgets': [
+            ('    files.write_json(path, {\n        \'losses\'',
+             '    dict({\n        \'losses\''),
+            ('parent.digest, sample,', 'parent.digest,'),
+        ],
         'test_thinet_compress.py::test_a_layer_of_one_unit_stays_as_it_is': [
             ('    if len(order) == 1:', '    if False:'),
         ],

@@ -1,5 +1,6 @@
 """Compression of a real checkpoint, against slices and stored samples."""
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -487,6 +488,32 @@ def test_a_loss_is_what_a_layer_alone_does_to_the_logits(tmp_path, flags,
         ratios[middle] + part * (ratios[high] - ratios[middle])))
   for width, nearest in ((low - 1, low), (high + 1, high)):
     assert loss[width] == pytest.approx(errors[width] * ratios[nearest])
+
+
+def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
+                                              monkeypatch):
+  """And again if their file is damaged, or with another sample."""
+  calls, make = [], thinet_compress.layer_losses
+  monkeypatch.setattr(thinet_compress, 'layer_losses',
+                      lambda *args: calls.append(args) or make(*args))
+
+  def widths(name, **more):
+    report, _ = compress(flags, data_dir, parent, tmp_path / name, None, **more)
+    return [report[width] for width in cifar10.Widths._fields]
+
+  parent = str(tmp_path / 'parent')
+  shutil.copytree(narrow, parent, ignore=shutil.ignore_patterns('losses-*'))
+  made = widths('made', parameters=0.4)
+  assert widths('half', parameters=0.5) > made and len(calls) == 1
+  path, = glob.glob(os.path.join(parent, 'losses-*.json'))
+  for damage in (b'', open(path, 'rb').read().replace(b'0.', b'0.9', 1)):
+    with open(path, 'wb') as target:
+      target.write(damage)
+    before = len(calls)
+    shutil.rmtree(tmp_path / 'made')
+    assert widths('made', parameters=0.4) == made and len(calls) == before + 1
+  widths('other', parameters=0.4, seed=2)
+  assert len(calls) == before + 2
 
 
 def test_a_layer_of_one_unit_stays_as_it_is(tmp_path, flags, data_dir, narrow):
