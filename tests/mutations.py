@@ -1290,6 +1290,16 @@ MUTATIONS = {
              '(cells.read_data(settings.data_dir) if False'),
         ],
     },
+    'results/ways.py': {
+        'test_report.py::test_ways_to_choose_widths_are_compared_parent_by_'
+        'parent': [
+            ("('half', 'conv1')", "('conv1', 'half')"),
+            ("for top1 in ('top1', 'top1_finetuned')", "for top1 in ('top1', "
+             "'top1')"),
+            ('decimal.Decimal(each[budget][other][top1])',
+             'decimal.Decimal(parents[0][budget][other][top1])'),
+        ],
+    },
     'results/tables.py': {
         'test_report.py::test_table_of_budgets_by_hand': [
             ("largest = PARENT if size == 'budget' else max(",

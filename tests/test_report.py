@@ -336,22 +336,29 @@ def test_committed_table_in_decimal(accuracy):
         for value in expected]
 
 
-def test_committed_tables_are_those_of_networks_csv(tmp_path):
-  """table.csv, the two READMEs' sections, and the figures' names."""
-  (tmp_path / 'networks.csv').write_bytes(open(NETWORKS, 'rb').read())
-  for path in (os.path.join(conftest.ROOT, 'README.md'),
-               os.path.join(RESULTS, 'README.md')):
+@pytest.mark.parametrize('folder, readmes, more', [
+    ('', ['../README.md', 'README.md'], []),
+    ('all_layers', ['README.md'], ['--published='])])
+def test_committed_tables_are_those_of_networks_csv(tmp_path, folder, readmes,
+                                                    more):
+  """The other CSV files, the READMEs' sections, and the figures' names."""
+  folder = os.path.join(RESULTS, folder)
+  shutil.copy(os.path.join(folder, 'networks.csv'), tmp_path)
+  for name in readmes:
     copy = tmp_path / 'README.md'
-    text = open(path, encoding='utf-8').read()
+    text = open(os.path.join(folder, name), encoding='utf-8').read()
     # First something else stands between the markers.
     copy.write_text(re.sub(r'(<!-- ([a-z_ ]+) -->).*?(<!-- /\2 -->)', r'\1\3',
                            text, flags=re.S), encoding='utf-8')
-    assert run(tmp_path / 'networks.csv', '--readme=%s' % copy).returncode == 0
+    assert run(tmp_path / 'networks.csv', '--readme=%s' % copy,
+               *more).returncode == 0
     assert copy.read_text(encoding='utf-8') == text
-  assert (tmp_path / 'table.csv').read_text() == open(
-      os.path.join(RESULTS, 'table.csv')).read()
+  for name in os.listdir(tmp_path):
+    if name.endswith('.csv'):
+      assert (tmp_path / name).read_text() == open(
+          os.path.join(folder, name)).read()
   pictures = {name for name in os.listdir(tmp_path) if name.endswith('.png')}
-  assert pictures == {name for name in os.listdir(RESULTS)
+  assert pictures == {name for name in os.listdir(folder)
                       if name.startswith('top1_by_')}
 
 
@@ -1028,3 +1035,42 @@ def test_latencies_that_cannot_be_read(tmp_path, text):
   with pytest.raises(SystemExit) as end:
     report.read_latencies(path)
   assert str(end.value).startswith('%s cannot be read as latencies' % path)
+
+
+def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
+  """By hand: differences 1, 2, 3 have sd 1, so half is 4.303 / 3^0.5."""
+  def figures_of(top1):
+    return {'top1': top1, 'top1_finetuned': 85, 'widths': [1, 1, 1, 1]}
+
+  path, readme = tmp_path / 'ways.json', tmp_path / 'README.md'
+  path.write_text(''.join(json.dumps({
+      '0.5': {'losses': figures_of(80.25), 'uniform': figures_of(80.25 - above),
+              'global_l1': figures_of(79)},
+      'equal': {'conv1': figures_of(70 + above), 'half': figures_of(70.0)},
+      'seed': above, 'date': '2026-11-29'}) + '\n' for above in (1, 2, 3)))
+  readme.write_text('before\n<!-- ways -->old<!-- /ways -->\n')
+
+  def ways(*arguments):
+    return subprocess.run(
+        [sys.executable, os.path.join(RESULTS, 'ways.py'), *map(str, arguments)],
+        capture_output=True, text=True, check=False)
+
+  result = ways(path, '--readme=%s' % readme)
+  assert (result.returncode, result.stderr) == (0, '')
+  same = '0.00 [0.00, 0.00] (3)'
+  assert [[each.strip() for each in line.split('|')[1:-1]]
+          for line in result.stdout.splitlines() if '--' not in line] == [
+      ['budget', 'above', 'network', 'network, fine-tuned'],
+      ['0.5', 'the same share of every width', '2.00 [-0.48, 4.48] (3)', same],
+      ['0.5', 'one ranking of all channels by L1', '1.25 [1.25, 1.25] (3)',
+       same],
+      ['equal', 'conv1 alone', '-2.00 [-4.48, 0.48] (3)', same]]
+  assert readme.read_text() == 'before\n<!-- ways -->\n%s<!-- /ways -->\n' % (
+      result.stdout)
+  for text, words in (('{', 'JSONDecodeError'), ('', 'IndexError'),
+                      ('{"0.5": {"losses": {}, "l1": {}}}', "KeyError: 'l1'")):
+    path.write_text(text)
+    result = ways(path)
+    assert result.returncode == 1 and not result.stdout
+    assert '%s cannot be read (%s' % (path, words) in result.stderr
+    assert result.stderr.count('\n') == 1
