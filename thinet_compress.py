@@ -426,7 +426,7 @@ def layer_losses(parent, found, sample):
   return losses, sensitivities
 
 
-def kept_losses(parent, found, sample):
+def cached_losses(parent, found, sample):
   """As layer_losses; made once for all budgets and modes of a parent.
 
   They are in a file beside the parent, whose name changes with all that they
@@ -572,7 +572,7 @@ def compress():
   try:
     require_finite(found)
     if by_budget():
-      losses, sensitivities = kept_losses(parent, found, sample)
+      losses, sensitivities = cached_losses(parent, found, sample)
       widths = widths_for(losses, {name: FLAGS[name].value for name in SHARES})
   except ValueError as error:
     raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
