@@ -83,6 +83,8 @@ FEWEST_REFIT_IMAGES = 20
 SHOWN = 8                # Dead channels to name; compress.json has all.
 SENSITIVITY_IMAGES = 2000
 SENSITIVITY_ERRORS = 0.03, 0.1, 0.3
+LEAST_ERROR = 0.003      # Sensitivities at smaller ones are rounding.
+LOSSES = 1               # Raise it if the program finds other losses.
 
 
 class Parent(typing.NamedTuple):
@@ -408,9 +410,12 @@ def layer_losses(parent, found, sample):
     if len(order) == 1:   # It cannot be narrower.
       losses[layer], sensitivities[layer] = np.array([np.inf, 0.0]), {}
       continue
+    errors = np.maximum.accumulate(errors)   # Few samples can give any.
+    nearest = sorted({1 + int(np.argmin(np.abs(errors[1:-1] - error)))
+                      for error in SENSITIVITY_ERRORS})
     measured = {}
-    for removed in sorted({1 + int(np.argmin(np.abs(errors[1:-1] - error)))
-                           for error in SENSITIVITY_ERRORS}):
+    for removed in [number for number in nearest
+                    if errors[number] >= LEAST_ERROR] or nearest[-1:]:
       kept = {layer: np.sort(order[removed:])}
       changed, _ = prune.rebuild_all('full', {layer: (fit, check)},
                                      parent.averages, kept)
@@ -429,22 +434,27 @@ def layer_losses(parent, found, sample):
 def cached_losses(parent, found, sample):
   """As layer_losses; made once for all budgets and modes of a parent.
 
-  They are in a file beside the parent, whose name changes with all that they
-  depend on; one that is damaged is made again.
+  They are in a file beside the parent, named after all that they depend on;
+  what is not exactly what was written for this key is made again. Of several
+  programs that want them one makes them, and the others wait.
   """
-  path = os.path.join(FLAGS.checkpoint_dir, 'losses-%s.json' % hashlib.sha256(
-      repr((parent.digest, sample, cifar10_input.RANDOM_STREAMS,
-            SENSITIVITY_IMAGES, SENSITIVITY_ERRORS)).encode()).hexdigest()[:16])
-  with contextlib.suppress(OSError, ValueError, KeyError):
-    there = files.read_json(path)
-    return ({layer: np.array(losses)
-             for layer, losses in there['losses'].items()},
-            there['sensitivities'])
-  losses, sensitivities = layer_losses(parent, found, sample)
-  with contextlib.suppress(files.FileError):   # A full disk: no file.
-    files.write_json(path, {
-        'losses': {layer: each.tolist() for layer, each in losses.items()},
-        'sensitivities': sensitivities})
+  key = hashlib.sha256(repr((
+      LOSSES, parent.digest, sample, cifar10_input.RANDOM_STREAMS,
+      SENSITIVITY_IMAGES, SENSITIVITY_ERRORS)).encode()).hexdigest()
+  path = os.path.join(FLAGS.checkpoint_dir, 'losses-%s.json' % key[:16])
+  with files.alone(os.path.join(FLAGS.checkpoint_dir, 'losses.lock')):
+    with contextlib.suppress(OSError, ValueError, KeyError):
+      there = files.read_json(path)
+      if there['key'] == key:
+        return ({layer: np.array(losses)
+                 for layer, losses in there['losses'].items()},
+                there['sensitivities'])
+    losses, sensitivities = layer_losses(parent, found, sample)
+    with contextlib.suppress(OSError, files.FileError):   # A full disk: none.
+      files.remove_parts(path)
+      files.write_json(path, {
+          'key': key, 'sensitivities': sensitivities,
+          'losses': {layer: each.tolist() for layer, each in losses.items()}})
   return losses, sensitivities
 
 

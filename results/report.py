@@ -399,7 +399,8 @@ def replace_sections(text, contents):
                    text)
   names = parts[1::4]
   if not names or parts[3::4] != ['/' + name for name in names]:
-    raise ValueError('no section between <!-- table --> and <!-- /table -->')
+    raise ValueError('no section between <!-- %s --> and <!-- /%s -->' % (
+        (next(iter(contents)),) * 2))
   for index, name in enumerate(names):
     parts[4 * index + 1:4 * index + 4] = [
         '<!-- %s -->' % name, '\n%s\n' % contents[name], '<!-- /%s -->' % name]

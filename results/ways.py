@@ -23,21 +23,38 @@ OTHERS = {'uniform': 'the same share of every width',
           'conv1': 'conv1 alone'}
 
 
-def table(parents):
-  """The table in Markdown: paired means, 95 % t-intervals, and n.
+def read(path):
+  """Reads a list of parents: budget -> way -> figure -> number.
 
-  Args:
-    parents: list of what budget_networks.py printed for each.
+  Raises:
+    OSError, ValueError and others: it is not what budget_networks.py prints.
   """
+  parents, seeds = [], []
+  for line in report.read_text(path).splitlines():
+    whole = json.loads(line, parse_float=decimal.Decimal)
+    seeds.append(whole['seed'])
+    parents.append({
+        budget: {way: {top1: report.number(top1, str(figures[top1]))
+                       for top1 in ('top1', 'top1_finetuned')}
+                 for way, figures in by_way.items()}
+        for budget, by_way in whole.items() if isinstance(by_way, dict)})
+  names = [{budget: list(by_way) for budget, by_way in each.items()}
+           for each in parents]
+  if not names or not names[0] or any(each != names[0] for each in names):
+    raise ValueError('its lines are not of the same budgets and ways')
+  if len(set(seeds)) < len(seeds):
+    raise ValueError('a seed is there twice')
+  return parents
+
+
+def table(parents):
+  """The table in Markdown: paired means, 95 % t-intervals, and n."""
   lines = [['budget', 'above', 'network', 'network, fine-tuned']]
   for budget, by_way in parents[0].items():
-    if not isinstance(by_way, dict):
-      continue   # The seed, for example.
     ours, *others = by_way if budget != 'equal' else ('half', 'conv1')
     for other in others:
       lines.append([budget, OTHERS[other]] + [
-          tables.paired([decimal.Decimal(each[budget][ours][top1]) -
-                         decimal.Decimal(each[budget][other][top1])
+          tables.paired([each[budget][ours][top1] - each[budget][other][top1]
                          for each in parents])
           for top1 in ('top1', 'top1_finetuned')])
   return tables.grid(lines, left=['above'])
@@ -50,13 +67,13 @@ def main():
   parser.add_argument('--readme', help='file whose marked section to replace')
   arguments = parser.parse_args()
   try:
-    text = table([json.loads(line, parse_float=decimal.Decimal)
-                  for line in report.read_text(arguments.source).splitlines()])
-  except (OSError, ValueError, LookupError, TypeError) as error:
+    text = table(read(arguments.source))
+  except (OSError, ValueError, LookupError, TypeError, AttributeError,
+          RecursionError) as error:
     sys.exit('%s cannot be read (%s: %s); give what benchmarks/'
              'budget_networks.py printed, a line a parent.' % (
                  arguments.source, type(error).__name__, error))
-  if arguments.readme:
+  if arguments.readme is not None:
     try:
       report.write(arguments.readme, report.replace_sections(
           report.read_text(arguments.readme), {'ways': text}).encode())

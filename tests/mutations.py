@@ -965,9 +965,14 @@ MUTATIONS = {
             ('{str(len(order) - removed): value', '{str(removed): value'),
         ],
         'test_thinet_compress.py::test_losses_are_made_once_for_all_budgets': [
-            ('    files.write_json(path, {\n        \'losses\'',
-             '    dict({\n        \'losses\''),
+            ('      files.write_json(path, {\n          \'key\'',
+             '      dict({\n          \'key\''),
             ('parent.digest, sample,', 'parent.digest,'),
+            ("if there['key'] == key:", 'if there:'),
+        ],
+        'test_thinet_compress.py::test_losses_from_few_images_are_no_less_than_'
+        'none': [
+            ('np.maximum.accumulate(errors)', 'errors'),
         ],
         'test_thinet_compress.py::test_a_layer_of_one_unit_stays_as_it_is': [
             ('    if len(order) == 1:', '    if False:'),
@@ -1294,10 +1299,12 @@ MUTATIONS = {
         'test_report.py::test_ways_to_choose_widths_are_compared_parent_by_'
         'parent': [
             ("('half', 'conv1')", "('conv1', 'half')"),
-            ("for top1 in ('top1', 'top1_finetuned')", "for top1 in ('top1', "
-             "'top1')"),
-            ('decimal.Decimal(each[budget][other][top1])',
-             'decimal.Decimal(parents[0][budget][other][top1])'),
+            ("for top1 in ('top1', 'top1_finetuned')])",
+             "for top1 in ('top1', 'top1')])"),
+            ('- each[budget][other][top1]',
+             '- parents[0][budget][other][top1]'),
+            ('any(each != names[0] for each in names)', 'False'),
+            ('len(set(seeds)) < len(seeds)', 'False'),
         ],
     },
     'results/tables.py': {

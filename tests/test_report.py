@@ -1052,7 +1052,8 @@ def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
 
   def ways(*arguments):
     return subprocess.run(
-        [sys.executable, os.path.join(RESULTS, 'ways.py'), *map(str, arguments)],
+        [sys.executable, os.path.join(RESULTS, 'ways.py'),
+         *map(str, arguments)],
         capture_output=True, text=True, check=False)
 
   result = ways(path, '--readme=%s' % readme)
@@ -1067,10 +1068,18 @@ def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
       ['equal', 'conv1 alone', '-2.00 [-4.48, 0.48] (3)', same]]
   assert readme.read_text() == 'before\n<!-- ways -->\n%s<!-- /ways -->\n' % (
       result.stdout)
-  for text, words in (('{', 'JSONDecodeError'), ('', 'IndexError'),
-                      ('{"0.5": {"losses": {}, "l1": {}}}', "KeyError: 'l1'")):
+  lines = path.read_text().splitlines()
+  for text, words in (
+      ('{', 'JSONDecodeError'), ('', 'ValueError: its lines are not of the '),
+      ('{"seed": 0}', 'ValueError: its lines are not of the same'), ('[1]', ''),
+      ('{"seed": 0, "0.5": {"losses": {}}}', "KeyError: 'top1'"),
+      (lines[0].replace(': 79,', ': NaN,'), "ValueError: top1 is 'nan'"),
+      (lines[0].replace(': 79,', ': true,'), "ValueError: top1 is 'True'"),
+      ('\n'.join([lines[0], lines[1].replace('0.5', '0.4')]), 'its lines'),
+      ('\n'.join(lines + lines[:1]), 'ValueError: a seed is there twice')):
     path.write_text(text)
     result = ways(path)
     assert result.returncode == 1 and not result.stdout
-    assert '%s cannot be read (%s' % (path, words) in result.stderr
+    assert '%s cannot be read (' % path in result.stderr
+    assert words in result.stderr
     assert result.stderr.count('\n') == 1

@@ -490,9 +490,24 @@ def test_a_loss_is_what_a_layer_alone_does_to_the_logits(tmp_path, flags,
     assert loss[width] == pytest.approx(errors[width] * ratios[nearest])
 
 
+def test_losses_from_few_images_are_no_less_than_none(tmp_path, flags, data_dir,
+                                                      narrow):
+  """The error of least squares that fits all samples can be below zero."""
+  flags(data_dir=data_dir, checkpoint_dir=narrow, num_images=20, batch_size=20,
+        output_dir=str(tmp_path))
+  sample, weights = thinet_compress.planned_sample(), averages_of(narrow)
+  found = thinet_compress.sampled_moments(weights, sample, cifar10.LAYERS)
+  errors = [algebra.least_squares_order(found[layer][0], prune.reader_kernel(
+      weights, layer, {}))[1] for layer in cifar10.LAYERS]
+  assert min(map(np.min, errors)) < 0
+  losses, _ = thinet_compress.layer_losses(
+      thinet_compress.Parent('', {}, '', {}, weights), found, sample)
+  assert min(map(np.min, losses.values())) >= 0
+
+
 def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
                                               monkeypatch):
-  """And again if their file is damaged, or with another sample."""
+  """And again if their file is damaged or another's, or with another sample."""
   calls, make = [], thinet_compress.layer_losses
   monkeypatch.setattr(thinet_compress, 'layer_losses',
                       lambda *args: calls.append(args) or make(*args))
@@ -506,9 +521,10 @@ def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
   made = widths('made', parameters=0.4)
   assert widths('half', parameters=0.5) > made and len(calls) == 1
   path, = glob.glob(os.path.join(parent, 'losses-*.json'))
-  for damage in (b'', open(path, 'rb').read().replace(b'0.', b'0.9', 1)):
-    with open(path, 'wb') as target:
-      target.write(damage)
+  for damage in (lambda: open(path, 'w').close(),
+                 lambda: files.write_json(path, dict(files.read_json(path),
+                                                     key='0'))):
+    damage()
     before = len(calls)
     shutil.rmtree(tmp_path / 'made')
     assert widths('made', parameters=0.4) == made and len(calls) == before + 1
