@@ -1042,21 +1042,21 @@ def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
   def figures_of(top1):
     return {'top1': top1, 'top1_finetuned': 85, 'widths': [1, 1, 1, 1]}
 
-  path, readme = tmp_path / 'ways.json', tmp_path / 'README.md'
+  path, readme = tmp_path / 'widths.json', tmp_path / 'README.md'
   path.write_text(''.join(json.dumps({
       '0.5': {'losses': figures_of(80.25), 'uniform': figures_of(80.25 - above),
               'global_l1': figures_of(79)},
       'equal': {'conv1': figures_of(70 + above), 'half': figures_of(70.0)},
       'seed': above, 'date': '2026-11-29'}) + '\n' for above in (1, 2, 3)))
-  readme.write_text('before\n<!-- ways -->old<!-- /ways -->\n')
+  readme.write_text('before\n<!-- widths -->old<!-- /widths -->\n')
 
-  def ways(*arguments):
+  def widths(*arguments):
     return subprocess.run(
-        [sys.executable, os.path.join(RESULTS, 'ways.py'),
+        [sys.executable, os.path.join(RESULTS, 'widths.py'),
          *map(str, arguments)],
         capture_output=True, text=True, check=False)
 
-  result = ways(path, '--readme=%s' % readme)
+  result = widths(path, '--readme=%s' % readme)
   assert (result.returncode, result.stderr) == (0, '')
   same = '0.00 [0.00, 0.00] (3)'
   assert [[each.strip() for each in line.split('|')[1:-1]]
@@ -1066,8 +1066,8 @@ def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
       ['0.5', 'one ranking of all channels by L1', '1.25 [1.25, 1.25] (3)',
        same],
       ['equal', 'conv1 alone', '-2.00 [-4.48, 0.48] (3)', same]]
-  assert readme.read_text() == 'before\n<!-- ways -->\n%s<!-- /ways -->\n' % (
-      result.stdout)
+  assert readme.read_text() == (
+      'before\n<!-- widths -->\n%s<!-- /widths -->\n' % result.stdout)
   lines = path.read_text().splitlines()
   for text, words in (
       ('{', 'JSONDecodeError'), ('', 'ValueError: its lines are not of the '),
@@ -1078,7 +1078,7 @@ def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
       ('\n'.join([lines[0], lines[1].replace('0.5', '0.4')]), 'its lines'),
       ('\n'.join(lines + lines[:1]), 'ValueError: a seed is there twice')):
     path.write_text(text)
-    result = ways(path)
+    result = widths(path)
     assert result.returncode == 1 and not result.stdout
     assert '%s cannot be read (' % path in result.stderr
     assert words in result.stderr

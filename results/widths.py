@@ -1,12 +1,12 @@
 """Compares ways to choose the widths under a budget, parent by parent.
 
-  python results/ways.py results/all_layers/ways.json [--readme=README.md]
+  python results/widths.py results/all_layers/widths.json [--readme=README.md]
 
 Reads what benchmarks/budget_networks.py printed, a line a parent. Prints the
 points of top-1 by which the widths of least loss end above others: under the
 same budget, uniform shares and the global L1 ranking; and, with conv1's
 multiply-adds and half of its parameters, conv1 alone. --readme puts the table
-between <!-- ways --> and <!-- /ways --> of a file.
+between <!-- widths --> and <!-- /widths --> of a file.
 """
 import argparse
 import decimal
@@ -76,7 +76,7 @@ def main():
   if arguments.readme is not None:
     try:
       report.write(arguments.readme, report.replace_sections(
-          report.read_text(arguments.readme), {'ways': text}).encode())
+          report.read_text(arguments.readme), {'widths': text}).encode())
     except (OSError, ValueError, files.FileError) as error:
       sys.exit('%s cannot take the table (%s); name a file with both markers.' %
                (arguments.readme, error))
