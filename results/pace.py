@@ -103,8 +103,12 @@ class Sweep:
             (self._cost(network), seconds / (share * self._work(network))))
     return known
 
+  def reason(self, network):
+    """Why a network is not finished; '' if it is."""
+    return self._finished(network)[0]
+
   def finished(self, network):
-    return not self._finished(network)[0]
+    return not self.reason(network)
 
   def left(self, cell):
     """The networks of a cell that are not finished."""

@@ -76,7 +76,11 @@ def state(sweep, cell):
     return '%s at %s, %d %%' % (note, clock(pace.mtime(sweep.note(cell))),
                                 percent)
   begun = any(cells.made(sweep.settings, each) for each in mine)
-  return 'stopped at %d %%' % percent if begun else 'waiting'
+  words = 'stopped at %d %%' % percent if begun else 'waiting'
+  for each in left:   # What was rated already is damaged, or out of date.
+    if os.path.lexists(os.path.join(sweep.folder(each), 'eval.json')):
+      return '%s; %s: %s' % (words, each.name, sweep.reason(each))
+  return words
 
 
 def listed(sweep):

@@ -170,6 +170,9 @@ def test_a_cell_is_done_running_failed_or_waiting(folder):
   folder.put(NARROW, 'run.json', 9, seconds=0, last_step=20)
   sweep = folder.sweep()
   assert status.state(sweep, sweep.plan[1]) == 'stopped at 0 %'
+  folder.put(NARROW, 'eval.json', 9)   # It was rated once.
+  assert status.state(folder.sweep(), sweep.plan[1]) == (
+      'stopped at 0 %; scratch_8: not made')
   sweep = folder.sweep()
   os.makedirs(os.path.dirname(sweep.note(sweep.plan[2])))
   with open(sweep.note(sweep.plan[2]), 'w') as note:
