@@ -144,11 +144,6 @@ class Rating(typing.NamedTuple):
   hits: 'tf.Tensor'              # int64 [2]: images right at 1 and at 5.
 
 
-def now():
-  """Local time in ISO 8601, to the second, with its offset from UTC."""
-  return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
-
-
 class _Hook:
   """A tf.train.SessionRunHook that does nothing; see thinet/tensorflow.py."""
 
@@ -421,7 +416,7 @@ def given_flags():
 def record_run(plan, seconds=None):
   """Writes run.json; at the end, adds the time and the seconds of this run."""
   path = os.path.join(FLAGS.train_dir, 'run.json')
-  run = {'start': now(), 'seconds': 0}
+  run = {'start': checkpoint.now(), 'seconds': 0}
   if checkpoint.paths(FLAGS.train_dir):   # Then the file knows; or nobody does.
     run = {}
   with contextlib.suppress(OSError, ValueError):
@@ -440,7 +435,7 @@ def record_run(plan, seconds=None):
   if seconds is not None:
     if 'seconds' in run:
       run['seconds'] = round(run['seconds'] + seconds, 1)
-    run['end'] = now()
+    run['end'] = checkpoint.now()
   files.write_json(path, run)
 
 

@@ -458,6 +458,20 @@ def cached_losses(parent, found, sample):
   return losses, sensitivities
 
 
+def warn_of_few(found):
+  """Prints for which layers there are fewer samples than inputs.
+
+  Args:
+    found: as for layer_losses.
+  """
+  for layer, (fit, _) in found.items():
+    if fit.count < len(fit.second):
+      print('The widths say little: %s has %d inputs, and there are %d samples '
+            'to fit it to; give a larger --num_images.' % (
+                prune.READERS[layer], len(fit.second), fit.count),
+            file=sys.stderr)
+
+
 def widths_for(losses, shares):
   """The widths under a budget.
 
@@ -582,6 +596,7 @@ def compress():
   try:
     require_finite(found)
     if by_budget():
+      warn_of_few(found)
       losses, sensitivities = cached_losses(parent, found, sample)
       widths = widths_for(losses, {name: FLAGS[name].value for name in SHARES})
   except ValueError as error:
@@ -632,7 +647,8 @@ def compress():
       samples={layer: int(fit.count + check.count)
                for layer, (fit, check) in found.items()},
       seconds=dict(zip(('moments', 'budget', 'choice', 'reconstruction',
-                        'write'), np.round(np.diff(clock), 3).tolist())))
+                        'write'), np.round(np.diff(clock), 3).tolist())),
+      end=checkpoint.now())
   for name, value in (('sensitivities', sensitivities), ('refits', refits),
                       ('git_commit', checkpoint.git_commit())):
     if value:

@@ -1,5 +1,6 @@
 """Compression of a real checkpoint, against slices and stored samples."""
 import contextlib
+import datetime
 import glob
 import json
 import os
@@ -315,6 +316,7 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
       cifar10.Widths(5))
   if os.path.exists(os.path.join(conftest.ROOT, '.git')):
     assert len(report['git_commit'].split('-dirty')[0]) == 40
+  assert datetime.datetime.fromisoformat(report['end']).tzinfo
   objective = report['objective']['conv1']
   assert len(objective) == 13 and objective['12'] == 0
   assert abs(objective['0'] - 1) < 1e-9
@@ -490,8 +492,31 @@ def test_a_loss_is_what_a_layer_alone_does_to_the_logits(tmp_path, flags,
     assert loss[width] == pytest.approx(errors[width] * ratios[nearest])
 
 
+def test_sensitivities_are_not_taken_where_the_error_is_rounding(
+    tmp_path, flags, data_dir, narrow):
+  """local4's units are two, again and again: without the others nothing is
+  lost, and what that does to the logits is no multiple of it."""
+  flags(data_dir=data_dir, checkpoint_dir=narrow, num_images=500,
+        output_dir=str(tmp_path))
+  sample, weights = thinet_compress.planned_sample(), averages_of(narrow)
+
+  def order_and_errors():
+    found = thinet_compress.make_moments(weights, sample, ['local4'])
+    return found, *algebra.least_squares_order(
+        found['local4'][0], weights['softmax_linear/weights'])
+
+  _, order, _ = order_and_errors()
+  for name in ('local4/weights', 'local4/biases'):
+    weights[name] = np.take(weights[name], np.resize(order[-2:], 12), axis=-1)
+  found, _, errors = order_and_errors()
+  assert errors[10] < 1e-6 and errors[11] > 0.1
+  _, sensitivities = thinet_compress.layer_losses(
+      thinet_compress.Parent('', {}, '', {}, weights), found, sample)
+  assert sensitivities['local4'].keys() == {'1'}
+
+
 def test_losses_from_few_images_are_no_less_than_none(tmp_path, flags, data_dir,
-                                                      narrow):
+                                                      narrow, capsys):
   """The error of least squares that fits all samples can be below zero."""
   flags(data_dir=data_dir, checkpoint_dir=narrow, num_images=20, batch_size=20,
         output_dir=str(tmp_path))
@@ -503,6 +528,12 @@ def test_losses_from_few_images_are_no_less_than_none(tmp_path, flags, data_dir,
   losses, _ = thinet_compress.layer_losses(
       thinet_compress.Parent('', {}, '', {}, weights), found, sample)
   assert min(map(np.min, losses.values())) >= 0
+  thinet_compress.warn_of_few(found)
+  assert [line for line in capsys.readouterr().err.splitlines()
+          if line.startswith('The')] == [
+              'The widths say little: %s has %d inputs, and there are 18 '
+              'samples to fit it to; give a larger --num_images.' % each
+              for each in (('local3', 252), ('local4', 20))]
 
 
 def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
@@ -521,6 +552,8 @@ def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
   made = widths('made', parameters=0.4)
   assert widths('half', parameters=0.5) > made and len(calls) == 1
   path, = glob.glob(os.path.join(parent, 'losses-*.json'))
+  part = os.path.join(parent, '.%s.1.part' % os.path.basename(path))
+  open(part, 'w').close()   # A writer was killed.
   for damage in (lambda: open(path, 'w').close(),
                  lambda: files.write_json(path, dict(files.read_json(path),
                                                      key='0'))):
@@ -528,6 +561,7 @@ def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
     before = len(calls)
     shutil.rmtree(tmp_path / 'made')
     assert widths('made', parameters=0.4) == made and len(calls) == before + 1
+    assert not os.path.exists(part)
   widths('other', parameters=0.4, seed=2)
   assert len(calls) == before + 2
 

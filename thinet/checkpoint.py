@@ -9,6 +9,7 @@ not found and `run?` is also `runs`. Here every path is a name: networks are
 written by SaveV2, which takes it as it is, and read from inside their folder.
 """
 import contextlib
+import datetime
 import itertools
 import json
 import os
@@ -399,6 +400,11 @@ def save(folder, arrays, settings, step=0, keep=1):
   except write_errors() as error:
     raise files.not_written(folder, error)
   return path
+
+
+def now():
+  """Local time in ISO 8601, to the second, with its offset from UTC."""
+  return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
 
 
 def git_commit():
