@@ -1,7 +1,7 @@
 """Trains a slim network from scratch with all the computation of its rival.
 
   python benchmarks/equal_computation.py --data_dir=data --seed=0 \\
-      --conv1_channels=16 --output_dir=runs/equal/seed0_16
+      --conv1_channels=16 --output_dir=runs/equal/seed0/scratch_16
 
 The rival is least_squares_network, fine-tuned, of that width of conv1: its
 parent was trained, compressed and fine-tuned. As many multiply-adds are spent

@@ -41,10 +41,11 @@ import tables
 COLUMNS = ['seed', 'schedule', 'conv1_channels', 'conv2_channels',
            'local3_units', 'local4_units', 'criterion', 'reconstruction',
            'fine_tuned', 'budget', 'top1', 'top5', 'multiply_adds',
-           'parameters', 'seconds', 'precision', 'device', 'commit', 'date']
+           'parameters', 'seconds', 'precision', 'device', 'commit', 'date',
+           'epochs']
 WHOLE = ['seed', 'conv1_channels', 'conv2_channels', 'local3_units',
          'local4_units', 'multiply_adds', 'parameters']
-NUMBERS = ['budget', 'top1', 'top5', 'seconds']
+NUMBERS = ['budget', 'top1', 'top5', 'seconds', 'epochs']
 NEEDED = ['conv1_channels', 'top1', 'top5']
 WORDS = {'criterion': tables.CRITERIA, 'reconstruction': tables.RECONSTRUCTIONS,
          'fine_tuned': ['no', 'yes']}
@@ -327,7 +328,7 @@ def read_published(path):
 
 
 def chosen(networks, schedule):
-  """Chooses the networks of the two tables.
+  """Chooses the networks of a schedule.
 
   Args:
     networks: all networks.
@@ -335,8 +336,8 @@ def chosen(networks, schedule):
       or for 'published' if there are several.
 
   Returns:
-    (ours, budgets): the networks of that schedule in which conv1 alone is
-    narrower, and those of a budget.
+    (conv1, budgets): those in which conv1 alone is narrower, and those of a
+    budget.
   """
   found = {each['schedule'] for each in networks} - {''}
   if schedule is None and len(found) > 1:
@@ -345,6 +346,14 @@ def chosen(networks, schedule):
   return ([each for each in found if each['budget'] == '' and
            widths_of(each)[1:] == list(cells.OTHERS.values())],
           [each for each in found if each['budget'] != ''])
+
+
+def of_usual_epochs(networks):
+  """Leaves out trainings of other epochs, if there are those of the usual."""
+  kinds = {tables.cell(each, 'fine_tuned') for each in networks
+           if tables.usual(each)}
+  return [each for each in networks if tables.usual(each) or
+          tables.cell(each, 'fine_tuned') not in kinds]
 
 
 def with_parents(ours, budgets):
@@ -371,14 +380,18 @@ def sections(networks, table):
   """The tables that --readme can fill in: name of the markers -> Markdown."""
   groups = {schedule: chosen(networks, schedule) for schedule in sorted(
       {each['schedule'] for each in networks} - {''}, reverse=True)}
+  of_conv1 = {schedule: of_usual_epochs(conv1)
+              for schedule, (conv1, _) in groups.items()}
   result = {'table': tables.narrow(table),
-            'lost': tables.lost_by_schedule(
-                {schedule: ours for schedule, (ours, _) in groups.items()})}
-  for schedule, (ours, budgets) in groups.items():
+            'lost': tables.lost_by_schedule(of_conv1),
+            'lost less': tables.lost_less(of_conv1)}
+  for schedule, (conv1, budgets) in groups.items():
+    ours = of_conv1[schedule]
     summary = tables.rows(ours, {})
     result['table ' + schedule] = tables.narrow(summary)
     result['rest ' + schedule] = tables.narrow(summary, tables.REST)
-    for name, text in tables.differences(ours).items():
+    for name, text in {**tables.differences(ours),
+                       **tables.epochs(conv1)}.items():
       result['%s %s' % (name, schedule)] = text
     if budgets:
       result['budgets ' + schedule] = tables.narrow_budgets(
@@ -568,7 +581,8 @@ def main():
     sys.exit('%s cannot be read as published results (%s: %s).' % (
         arguments.published, type(error).__name__, error))
   latencies = read_latencies(arguments.latency) if arguments.latency else None
-  ours, with_budget = chosen(networks, arguments.schedule)
+  conv1, with_budget = chosen(networks, arguments.schedule)
+  ours = of_usual_epochs(conv1)
   table = tables.rows(ours, published)
   budgets = tables.rows(with_budget, {}, 'budget')
   if not table:
@@ -576,8 +590,8 @@ def main():
              arguments.source)
   others = len(networks) - len(ours) - len(with_budget)
   if others:
-    print('%d of %d networks are not in this table: their schedule is another, '
-          'or other layers than conv1 are narrower.' % (
+    print('%d of %d networks are not in this table: their schedule or epochs '
+          'are others, or other layers than conv1 are narrower.' % (
               others, len(networks)), file=sys.stderr)
   try:
     if not arguments.schedule:
@@ -590,10 +604,13 @@ def main():
     print(fault, file=sys.stderr)
   texts = [tables.full(table)] + [tables.full_budgets(budgets)] * bool(budgets)
   if arguments.differences:
-    texts += ['%s:\n%s' % item for item in tables.differences(ours).items()]
+    found = {**tables.differences(ours), **tables.epochs(conv1)}
     if budgets:
-      texts += ['budgets %s:\n%s' % item for item in tables.differences(
-          with_parents(ours, with_budget), 'budget').items()]
+      found.update(('budgets ' + name, text) for name, text in
+                   tables.differences(with_parents(ours, with_budget),
+                                      'budget').items())
+    texts += ['%s:\n%s' % (name, text) for name, text in found.items()
+              if text.count('\n') > 1]   # Not without a line.
   show('\n\n'.join(texts))
   return 1 if faults else 0
 

@@ -28,7 +28,7 @@ REST = {'none': COMPRESSED['none'], 'scale': COMPRESSED['scale'],
                                                'full, fine-tuned')}}
 # Modes of other choices of channels -> the mode they are compared with.
 CHOICES = {'%s, %s' % (criterion, reconstruction): (
-    (criterion, reconstruction, 'no'), ('least_squares', reconstruction, 'no'))
+    [(criterion, reconstruction, 'no')], ('least_squares', reconstruction, 'no'))
            for reconstruction in ('full', 'network')
            for criterion in ('l1', 'random')}
 
@@ -43,6 +43,8 @@ LOST = {'conv1_channels': {name: COMPRESSED[name]
         'budget': {name: mode for name, mode in FRONT.items()
                    if mode != SCRATCH}}
 WIDTHS = ['conv1_channels', 'conv2_channels', 'local3_units', 'local4_units']
+EPOCHS = {'published': 128, 'fast': 50}   # Of a schedule from scratch.
+FINE_TUNING_EPOCHS = 20
 
 # Student's t, the 0.975 quantiles of 1 to 20 degrees of freedom. Above 20 the
 # last one serves; it makes intervals a little too wide.
@@ -84,6 +86,13 @@ def order(key):
   """Where a (size,) + mode stands in a table: widest first."""
   return (-key[0], CRITERIA.index(key[1]), RECONSTRUCTIONS.index(key[2]),
           key[3])
+
+
+def usual(network):
+  """Whether a network was trained for as many epochs as its schedule has."""
+  return network['epochs'] in ('', FINE_TUNING_EPOCHS if
+                               network['fine_tuned'] == 'yes' else
+                               EPOCHS.get(network['schedule']))
 
 
 def rows(networks, published, size='conv1_channels'):
@@ -148,11 +157,15 @@ def full(table):
   return grid(lines, left=['mode'])
 
 
+def by_cell(table, size='conv1_channels'):
+  """Top-1 with n as text: (size,) + mode -> '85.30 ± 0.25 (8)'."""
+  return {cell(row, size): '%s (%d)' % (spread(row, 'top1'), row['n'])
+          for row in table}
+
+
 def narrow(table, columns=None):
   """Top-1 with n, a line a width; columns: heading -> mode, else FRONT."""
-  columns = columns or FRONT
-  cells = {cell(row): '%s (%d)' % (spread(row, 'top1'), row['n'])
-           for row in table}
+  columns, cells = columns or FRONT, by_cell(table)
   widths = sorted({key[0] for key in cells if key[1:] in columns.values()},
                   reverse=True)
   return grid([['conv1'] + list(columns)] + [
@@ -183,9 +196,8 @@ def full_budgets(table):
 
 def narrow_budgets(table):
   """Top-1 with n, a line a budget, with its costs in the first of its rows."""
-  cells, prices = {}, {}
+  cells, prices = by_cell(table, 'budget'), {}
   for row in table:
-    cells[cell(row, 'budget')] = '%s (%d)' % (spread(row, 'top1'), row['n'])
     prices.setdefault(row['budget'], costs(row))
   return grid([['budget', 'multiply-adds', 'parameters'] + list(BUDGETS)] + [
       [str(budget)] + price + [cells.get((budget,) + mode, '')
@@ -244,7 +256,7 @@ def by_seed(networks, size):
 
 
 def losses(networks, size='conv1_channels'):
-  """Yields (size, mode, points lost by each parent), for the modes of LOST."""
+  """Yields (size, mode, seed -> points its parent lost), by the modes of LOST."""
   found = by_seed(networks, size)
   sizes = sorted({key[0] for key in found}, reverse=True)
   largest = PARENT if size == 'budget' else max(sizes, default=0)
@@ -254,26 +266,74 @@ def losses(networks, size='conv1_channels'):
       slim = found[(each,) + mode]
       both = sorted(parents.keys() & slim.keys())
       if both:
-        yield each, name, [parents[seed] - slim[seed] for seed in both]
+        yield each, name, {seed: parents[seed] - slim[seed] for seed in both}
 
 
 def lost(networks, size='conv1_channels'):
   """Points of top-1 that the parents lose: mean and each."""
   return grid([[SIZES[size], 'mode', 'points lost', 'by parent']] + [
       [str(each), name, paired(points), ', '.join(map(shown, points))]
-      for each, name, points in losses(networks, size)],
+      for each, name, found in losses(networks, size)
+      for points in [list(found.values())]],
               left=['mode', 'by parent'])
 
 
-def lost_by_schedule(groups):
-  """The means of lost(), a line a width; groups is schedule -> networks."""
-  cells = {(width, '%s, %s' % (name, schedule)): paired(points)
-           for schedule, networks in groups.items()
-           for width, name, points in losses(networks)}
+def by_width(cells):
+  """A table from (width, heading) -> text."""
   headings = list(dict.fromkeys(heading for _, heading in cells))
   return grid([['conv1'] + headings] + [
       [str(width)] + [cells.get((width, heading), '') for heading in headings]
       for width in sorted({width for width, _ in cells}, reverse=True)])
+
+
+def lost_by_schedule(groups):
+  """The means of lost(), a line a width; groups is schedule -> networks."""
+  return by_width({
+      (width, '%s, %s' % (name, schedule)): paired(list(points.values()))
+      for schedule, networks in groups.items()
+      for width, name, points in losses(networks)})
+
+
+def lost_less(groups):
+  """By how much parents of the fast schedule lose less than others.
+
+  Args:
+    groups: as for lost_by_schedule.
+
+  Returns:
+    Markdown, a line a width, with cells as of compared().
+  """
+  fast, published = (
+      {(width, name): points
+       for width, name, points in losses(groups.get(schedule, []))}
+      for schedule in ('fast', 'published'))
+  return by_width({key: difference(published[key], fast[key])
+                   for key in published if key in fast})
+
+
+def mean_by_seed(found, size, modes):
+  """The mean top-1 of some modes at a size, of the seeds that have all.
+
+  Args:
+    found: as from by_seed.
+    size: a width or a budget.
+    modes: list of modes.
+
+  Returns:
+    seed -> Decimal.
+  """
+  each = [found[(size,) + mode] for mode in modes]
+  return {seed: statistics.mean(top1[seed] for top1 in each)
+          for seed in set.intersection(*map(set, each))}
+
+
+def difference(ours, theirs):
+  """A cell of compared(); both are seed -> top-1."""
+  both = sorted(ours.keys() & theirs.keys())
+  if both:
+    return paired([ours[seed] - theirs[seed] for seed in both])
+  return (unpaired(list(ours.values()), list(theirs.values()))
+          if ours and theirs else '')
 
 
 def compared(networks, columns, size='conv1_channels'):
@@ -281,33 +341,86 @@ def compared(networks, columns, size='conv1_channels'):
 
   Args:
     networks: those of one table.
-    columns: heading -> (mode, the mode it is compared with).
+    columns: heading -> (modes, the mode that their mean is compared with).
     size: one of SIZES.
 
   Returns:
-    Markdown. A cell is paired by seed, with one n, where a seed has both modes;
-    otherwise it is unpaired, with the n of each mode.
+    Markdown, without columns that are empty. A cell is paired by seed, with one
+    n, where a seed has all of these modes; otherwise it is unpaired, with the n
+    of both sides.
   """
   found = by_seed(networks, size)
-  lines = [[SIZES[size]] + list(columns)]
-  for each in sorted({key[0] for key in found}, reverse=True):
-    cells = []
-    for one, other in columns.values():
-      ours, theirs = found[(each,) + one], found[(each,) + other]
-      both = sorted(ours.keys() & theirs.keys())
-      if both:
-        cells.append(paired([ours[seed] - theirs[seed] for seed in both]))
-      else:
-        cells.append(unpaired(list(ours.values()), list(theirs.values()))
-                     if ours and theirs else '')
-    if any(cells):
-      lines.append([str(each)] + cells)
-  return grid(lines)
+  sizes = sorted({key[0] for key in found}, reverse=True)
+  filled = [[heading] + [
+      difference(mean_by_seed(found, each, modes), found[(each,) + other])
+      for each in sizes] for heading, (modes, other) in columns.items()]
+  filled = [column for column in filled if any(column[1:])]
+  lines = list(zip([SIZES[size], *map(str, sizes)], *filled))
+  return grid(lines[:1] + [line for line in lines[1:] if any(line[1:])])
 
 
 def differences(networks, size='conv1_channels'):
   """The tables of differences: name -> Markdown."""
-  above = {name: (column, SCRATCH) for name, column in FINE_TUNED.items()}
-  return {'lost': lost(networks, size),
-          'gained': compared(networks, above, size),
-          'choices': compared(networks, CHOICES, size)}
+  none = FINE_TUNED['none, fine-tuned']
+  return {'lost': lost(networks, size)} | {
+      name: compared(networks, columns, size) for name, columns in (
+          ('gained', {name: ([mode], SCRATCH) for name, mode in
+                      FINE_TUNED.items()}),
+          ('gained on average', {'mean of the four, fine-tuned': (
+              list(FINE_TUNED.values()), SCRATCH)}),
+          ('rebuilt', {name: ([mode], none) for name, mode in
+                       FINE_TUNED.items() if mode != none}),
+          ('choices', CHOICES))}
+
+
+def at_epochs(groups, one, other):
+  """Compares two modes, where one of them is of several numbers of epochs.
+
+  Args:
+    groups: epochs -> (networks of `one`, networks of `other`).
+    one, other: headings of FRONT.
+
+  Returns:
+    Markdown, a line a width and number of epochs.
+  """
+  lines = []
+  for epochs, networks in groups.items():
+    found = [by_seed(each, 'conv1_channels') for each in networks]
+    text = [by_cell(rows(each, {})) for each in networks]
+    for width in {network['conv1_channels'] for network in networks[1]}:
+      keys = [(width,) + FRONT[name] for name in (one, other)]
+      tops = [seeds[key] for seeds, key in zip(found, keys)]
+      if all(tops):
+        lines.append([width, epochs, *(each[key] for each, key in
+                                       zip(text, keys)), difference(*tops)])
+  return grid([['conv1', 'epochs', one, other, 'difference']] + [
+      list(map(str, line)) for line in sorted(
+          lines, key=lambda line: (-line[0], line[1]))])
+
+
+def epochs(networks):
+  """The tables of several numbers of epochs: name -> Markdown.
+
+  Args:
+    networks: those of one schedule in which conv1 alone is narrower.
+
+  Returns:
+    shorter: what reconstruction gives after fewer epochs of fine-tuning;
+    equal: fine-tuning beside more epochs of training from scratch.
+  """
+  groups = collections.defaultdict(list)
+  for network in networks:
+    if network['epochs'] != '' or network['fine_tuned'] == 'yes':
+      groups[network['fine_tuned'], network['epochs'] or
+             FINE_TUNING_EPOCHS].append(network)
+  tuned = {number: each for (fine_tuned, number), each in groups.items()
+           if fine_tuned == 'yes'}
+  return {
+      'shorter': at_epochs({number: (each, each) for number, each in
+                            tuned.items()}, 'network, fine-tuned',
+                           'none, fine-tuned'),
+      'equal': at_epochs({
+          number: (tuned.get(FINE_TUNING_EPOCHS, []), each)
+          for (fine_tuned, number), each in groups.items()
+          if fine_tuned == 'no' and not usual(each[0])},
+                         'network, fine-tuned', 'scratch')}

@@ -1323,8 +1323,9 @@ MUTATIONS = {
             ('statistics.mean(map(decimal.Decimal, values))',
              'decimal.Decimal(values[0])'),
             ("'parameters_mean', 1000,", "'parameters_mean', 1024,"),
-            ('compared(networks, above, size)', 'compared(networks, above)'),
-            ("cell(row, 'budget')", 'cell(row)'),
+            ('compared(networks, columns, size)',
+             'compared(networks, columns)'),
+            ("by_cell(table, 'budget')", 'by_cell(table)'),
         ],
         'test_report.py::test_a_mean_is_rounded_once': [
             ('decimal.ROUND_HALF_UP', 'decimal.ROUND_HALF_EVEN'),
@@ -1357,23 +1358,51 @@ MUTATIONS = {
             ('len(differences) - 1, squares', 'len(differences), squares'),
             ('one / len(differences)', 'one'),
             ('if degrees < 2:', 'if degrees < 1:'),
-            ('[parents[seed] - slim[seed] for seed in both]',
-             '[slim[seed] - parents[seed] for seed in both]'),
+            ('parents[seed] - slim[seed] for seed in both}',
+             'slim[seed] - parents[seed] for seed in both}'),
             # Not within parents.
-            ('[parents[seed] - slim[seed] for seed in both]',
-             '[one - other for one, other in zip(parents.values(), '
-             'slim.values())]'),
+            ('{seed: parents[seed] - slim[seed] for seed in both}',
+             '{one: one - other for one, other in zip(parents.values(), '
+             'slim.values())}'),
         ],
         'test_report.py::test_differences_of_other_networks_against_scipy': [
-            ('if both:\n        cells', 'if False:\n        cells'),
-            ('if both:\n        cells', 'if ours and theirs:\n        cells'),
+            ('if both:\n    return', 'if False:\n    return'),
+            ('if both:\n    return', 'if ours and theirs:\n    return'),
+            ('if any(column[1:])]', ']'),
             ('len(values) + len(others) - 2', 'len(values) + len(others) - 1'),
             ('squares(values) + squares(others)', 'squares(values)'),
             ('one / len(values) + one / len(others)', 'one / len(values)'),
             ('ours[seed] - theirs[seed]', 'theirs[seed] - ours[seed]'),
         ],
+        'test_report.py::test_what_reconstruction_and_all_four_modes_give_'
+        'after_fine_tuning': [
+            ('statistics.mean(top1[seed] for top1 in each)',
+             'max(top1[seed] for top1 in each)'),
+            ("('rebuilt', {name: ([mode], none)",
+             "('rebuilt', {name: ([none], mode)"),
+        ],
+        'test_report.py::test_trainings_of_other_epochs_have_tables_of_their_'
+        'own': [
+            ('FINE_TUNING_EPOCHS = 20', 'FINE_TUNING_EPOCHS = 1'),
+            ("EPOCHS = {'published': 128,", "EPOCHS = {'published': 480,"),
+            ('lines, key=lambda line: (-line[0], line[1])',
+             'lines, key=lambda line: (-line[0], -line[1])'),
+            ("fine_tuned == 'no' and not usual(each[0])",
+             "fine_tuned == 'no'"),
+        ],
+        'test_report.py::test_what_fast_parents_lose_less': [
+            ('difference(published[key], fast[key])',
+             'difference(fast[key], published[key])'),
+            ('groups.get(schedule, [])', 'groups[schedule]'),
+        ],
     },
     'results/report.py': {
+        'test_report.py::test_trainings_of_other_epochs_have_tables_of_their_'
+        'own': [
+            ("tables.cell(each, 'fine_tuned') not in kinds]", 'False]'),
+            ("if tables.usual(each) or\n", "if '' or\n"),
+            ("if text.count('\\n') > 1]", "if text.count('\\n') > 9]"),
+        ],
         'test_report.py::test_the_figure_of_costs_shows_both_tables': [
             ("counted('parameters', 4e-6)", "counted('parameters', 1e-6)"),
             ("if name + '_mean' in row else None", "if True else None"),

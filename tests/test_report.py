@@ -253,16 +253,16 @@ def test_networks_csv_by_hand(tmp_path):
                                git_commit='1' * 40))
   write(tmp_path / 'seed7' / 'c', top1=75.0, top5=98, fine_tuned=True, **modes,
         run={'settings': {'parent': slim, 'schedule': 'finetune', 'seed': 3,
-                          'precision': 'float32'}})
+                          'precision': 'float32'}, 'epochs': 5})
   write(tmp_path / 'seed8' / 'd', conv1_channels=64, top1=85.0, top5=99.5)
   assert run(tmp_path).returncode == 0
   assert (tmp_path / 'networks.csv').read_text().splitlines()[1:] == [
-      ',,64,,,,scratch,,no,,85.0,99.5,,,,,,,',
+      ',,64,,,,scratch,,no,,85.0,99.5,,,,,,,,',
       '7,fast,64,,,,scratch,,no,,85.39,99.0,,,4903.4,bfloat16,"a ""GPU"", 2",'
-      'a6afb937438a,2026-11-23',
+      'a6afb937438a,2026-11-23,',
       '7,fast,8,64,,,l1,full,no,,13.5,60.25,,974442,1.75,bfloat16,,'
-      '111111111111,',
-      '7,fast,8,,,,l1,full,yes,,75.0,98,,,,float32,,,']
+      '111111111111,,',
+      '7,fast,8,,,,l1,full,yes,,75.0,98,,,,float32,,,,5']
 
 
 def test_a_folder_and_its_networks_csv_give_the_same(sweep, tmp_path):
@@ -546,13 +546,13 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
 
 
 GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
-        'float32,,,\n')
+        'float32,,,,\n')
 
 
 @pytest.mark.parametrize('lines, line, value', [
     (['1' + GOOD[1:40]], 3, 'scratch,,no,,81.5,98'),
-    (['1' + GOOD[1:-1]], 3, ',float32,,,'),
-    (['1' + GOOD[1:-2] + '\n'], 3, ',float32,,'),
+    (['1' + GOOD[1:-1]], 3, ',float32,,,,'),
+    (['1' + GOOD[1:-2] + '\n'], 3, ',float32,,,'),
     (['1' + GOOD[1:-1] + ',more\n'], 3, "'more'"),
     (['\n', '1' + GOOD[1:]], 3, "''"),
     ([GOOD.replace('0,fast', '1,fast').replace('81.5', 'top')], 3, "'top'"),
@@ -699,11 +699,18 @@ def test_two_sections_each_get_their_own():
       'a<!-- x -->\nX\n<!-- /x -->b<!-- y z -->\nY\n<!-- /y z -->c<!-- w -->')
 
 
-def of(seed, width, criterion, reconstruction, fine_tuned, top1):
+def of(seed, width, criterion, reconstruction, fine_tuned, top1, **more):
   return report.network(dict(
       dict.fromkeys(report.COLUMNS, ''), seed=str(seed), top1=top1, top5='100',
       conv1_channels=str(width), criterion=criterion, fine_tuned=fine_tuned,
-      reconstruction=reconstruction))
+      reconstruction=reconstruction, **more))
+
+
+def texts(table):
+  """The cells of a Markdown table's lines, without the rule below the first."""
+  first, _, *others = table.splitlines()
+  return [[cell.strip() for cell in line[1:-1].split('|')]
+          for line in [first] + others]
 
 
 def bracketed(mean, ends):
@@ -743,9 +750,94 @@ def test_differences_of_other_networks_against_scipy():
   differences = np.array(scale) - theirs[1:]
   within = bracketed(differences.mean(), scipy.stats.ttest_1samp(
       differences, 0).confidence_interval())
-  row = tables.differences(networks)['gained'].splitlines()[2]
-  assert [cell.strip() for cell in row.strip('|').split('|')] == [
-      '48', expected + ' (2:4)', within + ' (3)', '0.16 (1)', '']
+  assert texts(tables.differences(networks)['gained']) == [
+      ['conv1', 'none, fine-tuned', 'scale, fine-tuned', 'full, fine-tuned'],
+      ['48', expected + ' (2:4)', within + ' (3)', '0.16 (1)']]
+
+
+def test_what_reconstruction_and_all_four_modes_give_after_fine_tuning():
+  """By hand; the sd of 1, 2, 3 is 1, of which 4.303 / 3^0.5 is half."""
+  networks = []
+  for seed, above in enumerate((1, 2, 3)):
+    networks.append(of(seed, 8, 'scratch', '', 'no', '80'))
+    for number, (criterion, how) in enumerate([
+        ('thinet', 'none'), ('thinet', 'scale'), ('least_squares', 'full'),
+        ('least_squares', 'network')]):
+      if (seed, how) != (2, 'scale'):
+        networks.append(of(seed, 8, criterion, how, 'yes',
+                           str(80 + above + number * above)))
+  found = tables.differences(networks)
+  assert texts(found['rebuilt']) == [
+      ['conv1', 'scale, fine-tuned', 'full, fine-tuned', 'network, fine-tuned'],
+      ['8', '1.50 (2)', '4.00 [-0.97, 8.97] (3)', '6.00 [-1.45, 13.45] (3)']]
+  assert texts(found['gained on average']) == [
+      ['conv1', 'mean of the four, fine-tuned'],
+      ['8', '3.75 (2)']]   # Of 1 to 4, and of twice as much.
+
+
+def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
+  """They are in no other one; but those of a sweep with its own epochs are."""
+  slim = {name: mode[:2] for name, mode in tables.COMPRESSED.items()}
+  networks = []
+  for seed in range(3):
+    for epochs, none, network, scratch in (
+        ('1', 76, 79 + seed, None), ('20', 81, 82, None), ('128', 0, 0, 80),
+        ('480', 0, 0, 82 + seed)):
+      about = dict(schedule='published', epochs=epochs)
+      if scratch:
+        networks.append(of(seed, 8, 'scratch', '', 'no', str(scratch), **about))
+      else:
+        networks.append(of(seed, 8, *slim['none'], 'yes', str(none), **about))
+        networks.append(of(seed, 8, *slim['network'], 'yes', str(network),
+                           **about))
+    networks.append(of(seed, 8, *slim['network'], 'no', '70',
+                       schedule='published'))
+  main = report.of_usual_epochs(networks)
+  assert {str(each['epochs']) for each in main} == {'', '20', '128'}
+  assert len(main) == 12
+  assert report.of_usual_epochs([
+      each for each in networks if each['epochs'] in (1, 480)]) == [
+          each for each in networks if each['epochs'] in (1, 480)]
+  found = tables.epochs(networks)
+  assert texts(found['shorter']) == [
+      ['conv1', 'epochs', 'network, fine-tuned', 'none, fine-tuned',
+       'difference'],
+      ['8', '1', '80.00 ± 1.00 (3)', '76.00 ± 0.00 (3)',
+       '4.00 [1.52, 6.48] (3)'],
+      ['8', '20', '82.00 ± 0.00 (3)', '81.00 ± 0.00 (3)',
+       '1.00 [1.00, 1.00] (3)']]
+  assert texts(found['equal']) == [
+      ['conv1', 'epochs', 'network, fine-tuned', 'scratch', 'difference'],
+      ['8', '480', '82.00 ± 0.00 (3)', '83.00 ± 1.00 (3)',
+       '-1.00 [-3.48, 1.48] (3)']]
+  (tmp_path / 'networks.csv').write_bytes(report.as_csv(report.COLUMNS,
+                                                        networks))
+  result = run(tmp_path / 'networks.csv', '--differences', '--published=')
+  assert '9 of 21 networks are not in this table' in result.stderr
+  assert found['equal'] in result.stdout and '| 480 |' not in (
+      result.stdout.split('equal:')[0])
+  marks = '<!-- shorter published -->%s<!-- /shorter published -->'
+  (tmp_path / 'README.md').write_text(marks % '')
+  assert run(tmp_path / 'networks.csv', '--published=', '--readme=%s' % (
+      tmp_path / 'README.md')).returncode == 0
+  assert (tmp_path / 'README.md').read_text() == marks % (
+      '\n%s\n' % found['shorter'])
+
+
+def test_what_fast_parents_lose_less():
+  """By hand: by seed 1, 2 and 3 points less."""
+  groups = {'published': [], 'fast': []}
+  for seed in range(3):
+    for schedule, top1 in (('published', 75), ('fast', 76 + seed)):
+      groups[schedule] += [
+          of(seed, 64, 'scratch', '', 'no', '85'),
+          of(seed, 8, *tables.COMPRESSED['network'], str(top1))]
+  assert texts(tables.lost_by_schedule(groups)) == [
+      ['conv1', 'network, published', 'network, fast'],
+      ['8', '10.00 [10.00, 10.00] (3)', '8.00 [5.52, 10.48] (3)']]
+  assert texts(tables.lost_less(groups)) == [
+      ['conv1', 'network'], ['8', '2.00 [-0.48, 4.48] (3)']]
+  assert tables.lost_less({'fast': groups['fast']}).count('\n') == 1
 
 
 def test_quantiles_are_student_s():
@@ -824,13 +916,13 @@ top5_sd,multiply_adds_mean,parameters_mean
       '64,scratch,,no,3,85.500,0.500,99.000,0.000,,']
   # Lost 15, 14.5, 14.5 and 5, 4.5, 5; gained 1, 1.5, 0.5; t is 4.303.
   lost, gained = (
-      text.splitlines()[3:] for text in result.stdout.split('\n\n')[5:7])
+      text.splitlines()[3:] for text in result.stdout.split('\n\n')[2:4])
   assert [re.sub(' +', ' ', line) for line in lost] == [
       '| 0.25 | network | 14.67 [13.95, 15.38] (3) | 15.00, 14.50, 14.50 |',
       '| 0.25 | network, fine-tuned | 4.83 [4.12, 5.55] (3) | '
       '5.00, 4.50, 5.00 |']
   assert [re.sub(' +', ' ', line) for line in gained] == [
-      '| 0.25 | | | | 1.00 [-0.24, 2.24] (3) |']
+      '| 0.25 | 1.00 [-0.24, 2.24] (3) |']
   # Without the parents, nothing is said to be lost.
   assert tables.lost([each for each in report.read_folder(str(budgets), [])
                       if each['budget'] != ''], 'budget').count('\n') == 1
