@@ -28,7 +28,8 @@ REST = {'none': COMPRESSED['none'], 'scale': COMPRESSED['scale'],
                                                'full, fine-tuned')}}
 # Modes of other choices of channels -> the mode they are compared with.
 CHOICES = {'%s, %s' % (criterion, reconstruction): (
-    [(criterion, reconstruction, 'no')], ('least_squares', reconstruction, 'no'))
+    [(criterion, reconstruction, 'no')],
+    ('least_squares', reconstruction, 'no'))
            for reconstruction in ('full', 'network')
            for criterion in ('l1', 'random')}
 
@@ -256,7 +257,7 @@ def by_seed(networks, size):
 
 
 def losses(networks, size='conv1_channels'):
-  """Yields (size, mode, seed -> points its parent lost), by the modes of LOST."""
+  """Yields (size, mode, seed -> points lost), for the modes of LOST."""
   found = by_seed(networks, size)
   sizes = sorted({key[0] for key in found}, reverse=True)
   largest = PARENT if size == 'budget' else max(sizes, default=0)
