@@ -139,6 +139,12 @@ def data_folder():
   return cifar10_input.data_folder(_tutorial_flags().data_dir)
 
 
+def training_records():
+  """The records of the training images; see cifar10_input.read_cifar10."""
+  return cifar10_input.read_cifar10(
+      cifar10_input.data_files(data_folder(), 'train_eval'))
+
+
 def distorted_inputs(seed=0, global_step=None, stream='training', parts=1):
   """Makes the training batch of a step; see cifar10_input.
 
@@ -602,11 +608,6 @@ def raise_stopped(number, frame):
   raise Stopped
 
 
-def close_output():
-  """Sends what is printed from now on to nowhere: its reader is gone."""
-  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def command():
   """This process's command line, to paste into a shell anywhere."""
   line = shlex.join([sys.executable or 'python'] + sys.argv)
@@ -688,11 +689,11 @@ def run(main):
   try:
     tf.app.run(guarded, flags_parser=parse)
   except BrokenPipeError:
-    close_output()
+    files.close_output()
     sys.exit(128 + signal.SIGPIPE)
   except FAULTS as error:
     if isinstance(error, OSError) and error.filename is None:
       error = 'Output cannot be written (%s); give it another place.' % (
           error.strerror or error)
-      close_output()   # Or Python itself fails to write the rest at its end.
+      files.close_output()
     refuse(error, 1)

@@ -23,8 +23,12 @@ Two other uses of a network need no data set:
 The first prints the probabilities of the ten classes for one picture. The
 second writes a SavedModel, for TensorFlow 2, its servers and converters:
 
+  import tensorflow as tf
   model = tf.saved_model.load('exported/64').signatures['serving_default']
-  model(tf.constant(uint8_images))['labels']
+  model(tf.constant(images))   # uint8 [n, 32, 32, 3] -> labels and others
+  lite = tf.lite.TFLiteConverter.from_saved_model(
+      'exported/64', signature_keys=['serving_default'])
+  open('64.tflite', 'wb').write(lite.convert())
 """
 import contextlib
 import datetime
@@ -95,8 +99,7 @@ def suffix(weights):
 
 def assign(session, arrays, weights):
   """Gives the graph's network the 'averaged' or 'raw' weights."""
-  checkpoint.assign(session, {var: arrays[var.op.name + suffix(weights)]
-                              for var in tf.trainable_variables()})
+  checkpoint.assign_network(session, arrays, suffix(weights))
 
 
 def step_of(found):
@@ -231,6 +234,12 @@ def rate(found, named=False):
   examples, data_digest = checked_data()
   report(found, data_digest, eval_once(found.arrays, examples, FLAGS.eval_data,
                                        FLAGS.weights), named)
+
+
+def check_evaluate():
+  """Raises UserError if --evaluate asks for what the data do not allow."""
+  if FLAGS.evaluate:
+    checked_data()
 
 
 def rate_made(folder):

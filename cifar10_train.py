@@ -265,7 +265,7 @@ class _LoggerHook(_Hook):
     try:
       print('%s: %s' % (datetime.datetime.now(), words), flush=True)
     except OSError:   # Nobody reads any more, or the log's disk is full.
-      cifar10.close_output()
+      files.close_output()
       self._stop(signal.SIGPIPE)
 
   def show(self, summary, step):
@@ -684,6 +684,7 @@ def train(schedule, widths, stream='training', initial=None,
   if os.path.isdir(FLAGS.train_dir):
     files.hold(FLAGS.train_dir).close()   # Before a download, and again after.
   plan = make_plan(schedule, widths, made)
+  cifar10_eval.check_evaluate()   # Not only when all is trained.
   lock = files.hold(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)
   if step >= plan.last_step:

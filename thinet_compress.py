@@ -118,8 +118,7 @@ def sampled_batches(weights, sample, layers):
     patches at each image's positions; of a dense layer, a row for each image.
   """
   with tf.Graph().as_default():
-    records = cifar10_input.read_cifar10(
-        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+    records = cifar10.training_records()
     batch = tf.placeholder(tf.int64, [])
     indices = cifar10_input.shuffled_indices(
         tf.range(batch * sample.batch_size, tf.minimum(
@@ -140,8 +139,7 @@ def sampled_batches(weights, sample, layers):
     fetches = {layer: rows[layer] for layer in layers}
     with tf.Session(config=cifar10.session_config()) as session:
       session.run(tf.local_variables_initializer())
-      checkpoint.assign(session, {var: weights[var.op.name]
-                                  for var in tf.trainable_variables()})
+      checkpoint.assign_network(session, weights)
       batches = range(-(-sample.num_images // sample.batch_size))
       for number in progress.shown(batches, 'Moments of ' + ', '.join(
           'what %s reads' % prune.READERS[layer] for layer in layers)):
@@ -203,8 +201,7 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
 
     def build(step):
       # Of its own: bytes that plain steps gather stay on the processor.
-      records = cifar10_input.read_cifar10(
-          cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+      records = cifar10.training_records()
       positions = step % batches * batch_size + tf.range(batch_size,
                                                          dtype=tf.int64)
       images, _ = cifar10_input.images_and_labels(
@@ -367,8 +364,7 @@ def logits(weights, sample):
   """A network's logits on the first of the sampled images: float64 [n, 10]."""
   with tf.Graph().as_default(), tf.Session(
       config=cifar10.session_config()) as session:
-    records = cifar10_input.read_cifar10(
-        cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+    records = cifar10.training_records()
     images, _ = cifar10_input.images_and_labels(
         records, cifar10_input.shuffled_indices(
             tf.range(min(SENSITIVITY_IMAGES, sample.num_images),
@@ -377,8 +373,7 @@ def logits(weights, sample):
     result = cifar10.inference(cifar10_input.central(images),
                                cifar10.widths_of(weights))
     session.run(tf.local_variables_initializer())
-    checkpoint.assign(session, {var: weights[var.op.name]
-                                for var in tf.trainable_variables()})
+    checkpoint.assign_network(session, weights)
     return np.float64(session.run(result))
 
 
@@ -571,9 +566,45 @@ def require_finite(found):
     raise ValueError('moments are not finite')
 
 
-def by_layer(choices, value):
-  """Layer -> value(choice), for compress.json."""
-  return {layer: value(choice) for layer, choice in choices.items()}
+def described(choices, found, degenerate, clock):
+  """What compress.json says of the choice, the samples and the time.
+
+  Args:
+    choices: layer -> prune.Choice.
+    found: as for layer_losses.
+    degenerate: layer -> as from warn_of_degenerate.
+    clock: seconds at the start and after each part of the work.
+  """
+  return {
+      'kept': {layer: choice.kept.tolist()
+               for layer, choice in choices.items()},
+      'removal_order': {layer: choice.order.tolist()
+                        for layer, choice in choices.items()},
+      'objective': {
+          layer: {str(len(choice.order) - m): float(value)
+                  for m, value in enumerate(choice.objective)}
+          for layer, choice in choices.items()},
+      'dead': {layer: dead for layer, (dead, _) in degenerate.items()},
+      'dependent': {layer: each for layer, (_, each) in degenerate.items()},
+      'samples': {layer: int(fit.count + check.count)
+                  for layer, (fit, check) in found.items()},
+      'seconds': dict(zip(('moments', 'budget', 'choice', 'reconstruction',
+                           'write'), np.round(np.diff(clock), 3).tolist())),
+      'end': checkpoint.now()}
+
+
+def say_errors(choices, details, refits):
+  """Prints the relative errors of readers and logits."""
+  for layer, each in details.items():
+    choice = choices[layer]
+    print('%s: %s keeps %d of %d; relative error of %s %.4f, rebuilt %.4f' % (
+        FLAGS.output_dir, layer, len(choice.kept), len(choice.order),
+        prune.READERS[layer], each['relative_error_before'],
+        each['relative_error_after']))
+  if refits:
+    print('%s: all layers refitted; relative error of the logits %.4f, then '
+          '%.4f' % (FLAGS.output_dir, refits['all']['before'],
+                    refits['all']['after']))
 
 
 def compress():
@@ -582,6 +613,7 @@ def compress():
   clock = [time.perf_counter()]
   files.require_writable(FLAGS.output_dir)
   sample = planned_sample()
+  cifar10_eval.check_evaluate()
   lock = files.hold(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
   if finished(parent, sample, report):
@@ -616,7 +648,7 @@ def compress():
                 for layer, (fit, _) in found.items()}
   choices = prune.choose_all(FLAGS.criterion, found, parent.averages,
                              dict(zip(cifar10.LAYERS, widths)), FLAGS.seed)
-  kept = by_layer(choices, lambda choice: choice.kept)
+  kept = {layer: choice.kept for layer, choice in choices.items()}
   clock.append(time.perf_counter())
 
   changed, details = prune.rebuild_all(FLAGS.reconstruction, found,
@@ -636,33 +668,13 @@ def compress():
       command=cifar10.command(), device=operations.device(),
       checkpoint_digest=checkpoint.digest(path),
       parent_checkpoint=os.path.relpath(parent.path, FLAGS.output_dir),
-      kept=by_layer(choices, lambda choice: choice.kept.tolist()),
-      removal_order=by_layer(choices, lambda choice: choice.order.tolist()),
-      objective=by_layer(choices, lambda choice: {
-          str(len(choice.order) - m): float(value)
-          for m, value in enumerate(choice.objective)}),
-      readers=details,
-      dead={layer: dead for layer, (dead, _) in degenerate.items()},
-      dependent={layer: each for layer, (_, each) in degenerate.items()},
-      samples={layer: int(fit.count + check.count)
-               for layer, (fit, check) in found.items()},
-      seconds=dict(zip(('moments', 'budget', 'choice', 'reconstruction',
-                        'write'), np.round(np.diff(clock), 3).tolist())),
-      end=checkpoint.now())
+      readers=details, **described(choices, found, degenerate, clock))
   for name, value in (('sensitivities', sensitivities), ('refits', refits),
                       ('git_commit', checkpoint.git_commit())):
     if value:
       result[name] = value
   files.write_json(report, result)
-  for layer, each in details.items():
-    print('%s: %s keeps %d of %d; relative error of %s %.4f, rebuilt %.4f' % (
-        FLAGS.output_dir, layer, len(kept[layer]), len(choices[layer].order),
-        prune.READERS[layer], each['relative_error_before'],
-        each['relative_error_after']))
-  if refits:
-    print('%s: all layers refitted; relative error of the logits %.4f, then '
-          '%.4f' % (FLAGS.output_dir, refits['all']['before'],
-                    refits['all']['after']))
+  say_errors(choices, details, refits)
   lock.close()
   cifar10_eval.rate_made(FLAGS.output_dir)
   return 0

@@ -49,8 +49,7 @@ def preconditioners(weights):
     with tf.Session(config=cifar10.session_config(
         cifar10.towers(FLAGS.batch_size))) as session:
       session.run(tf.local_variables_initializer())
-      checkpoint.assign(session, {var: weights[var.op.name]
-                                  for var in tf.trainable_variables()})
+      checkpoint.assign_network(session, weights)
       return precondition.matrices(
           {'conv1/weights': images, 'conv2/weights': norm1},
           lambda rows, number: session.run(rows, {step: number}))

@@ -88,8 +88,7 @@ class Compression:
                                                     first + images)
     with tf.Graph().as_default(), tf.Session(
         config=cifar10.session_config()) as session:
-      records = cifar10_input.read_cifar10(
-          cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+      records = cifar10.training_records()
       positions = tf.placeholder(tf.int64, [None])
       pictures, labels = cifar10_input.images_and_labels(
           records, cifar10_input.shuffled_indices(
@@ -98,8 +97,7 @@ class Compression:
           cifar10_input.central(pictures), cifar10.widths_of(weights)),
                             labels, 1)
       session.run(tf.local_variables_initializer())
-      checkpoint.assign(session, {var: weights[var.op.name]
-                                  for var in tf.trainable_variables()})
+      checkpoint.assign_network(session, weights)
       return 100 * float(np.mean(np.concatenate([
           session.run(hits, {positions: range(start, min(start + 1000, last))})
           for start in range(first, last, 1000)])))

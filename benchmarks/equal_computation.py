@@ -5,17 +5,20 @@
 
 The rival is least_squares_network, fine-tuned, of that width of conv1: its
 parent was trained, compressed and fine-tuned. As many multiply-adds are spent
-here on the slim network alone, in one training by the published schedule, which
-is rated on the test images; they choose nothing. One to two hours on two cores;
-the same command goes on where it was interrupted.
+here on the slim network alone: a training by the published schedule, then the
+rival's fine-tuning, so that both end with it. Both are rated on the test
+images, which choose nothing. One to two hours on two cores; the same command
+goes on where it was interrupted. `results/report.py runs/equal` reads the
+networks.
 
 A training counts the multiply-adds of the network three times for an image:
 forward, and for the gradients of inputs and of weights. Of the compression the
 passes of both networks count, and the products of rows with themselves, which
 are second moments.
 
-Prints one JSON object: seed, conv1_channels, top1 in %, epochs, the rival's
-multiply_adds in units of 10^12 by part, date and machine.
+Prints one JSON object: seed, conv1_channels, epochs of the training, top1 in %
+after it, top1_finetuned, the rival's multiply_adds in units of 10^12 by part,
+date and machine.
 """
 import datetime
 import json
@@ -37,7 +40,8 @@ import timing
 FLAGS = cifar10.FLAGS
 for _name in ('data_dir', 'seed', 'conv1_channels', 'output_dir'):
   tf.app.flags.declare_key_flag(_name)
-FLAGS['output_dir'].help = 'Folder for the network.'
+FLAGS['output_dir'].help = ('Folder for the network; the fine-tuned one is in '
+                            'another, with _finetuned at its end.')
 
 
 def spent(width):
@@ -46,7 +50,7 @@ def spent(width):
   whole, slim = (cifar10.cost(cifar10.Widths(each))[0]
                  for each in (cifar10.Widths().conv1_channels, width))
   samples = images * thinet_compress.FLAGS['locations_per_image'].default
-  # Least squares of conv2, then of the layers behind it: (rows, inputs).
+  # Least squares of conv2, then of the layers after it: (rows, inputs).
   solved = [(refit.CONV2_IMAGES * refit.LOCATIONS, 25 * width), (fit, 2304),
             (fit, 384), (fit, 192)]
   return {
@@ -59,9 +63,18 @@ def spent(width):
 
 
 def epochs(width):
-  """Epochs of the slim network's training that cost as much."""
+  """Epochs of the slim network's training that cost as much, without the last.
+
+  Those are of the fine-tuning.
+  """
   slim, _ = cifar10.cost(cifar10.Widths(width))
-  return round(sum(spent(width).values()) / (3 * slim * 50000), 1)
+  return round(sum(spent(width).values()) / (3 * slim * 50000) -
+               thinet_finetune.SCHEDULE.epochs, 1)
+
+
+def rated(folder):
+  """Top-1 of a network in %."""
+  return round(files.read_json(os.path.join(folder, 'eval.json'))['top1'], 2)
 
 
 def main(argv=None):
@@ -69,14 +82,16 @@ def main(argv=None):
   width, folder = FLAGS.conv1_channels, FLAGS.output_dir
   if not width or not folder:
     raise UserError('--conv1_channels or --output_dir is missing; give both.')
+  common = ['--data_dir=' + FLAGS.data_dir, '--seed=%d' % FLAGS.seed,
+            '--evaluate']
   timing.run('cifar10_train.py', '--train_dir=' + folder,
-             '--data_dir=' + FLAGS.data_dir, '--seed=%d' % FLAGS.seed,
              '--conv1_channels=%d' % width, '--epochs=%g' % epochs(width),
-             '--evaluate')
-  rated = files.read_json(os.path.join(folder, 'eval.json'))
+             *common)
+  timing.run('thinet_finetune.py', '--checkpoint_dir=' + folder,
+             '--train_dir=%s_finetuned' % folder, *common)
   print(json.dumps({
-      'seed': FLAGS.seed, 'conv1_channels': width,
-      'top1': round(rated['top1'], 2), 'epochs': epochs(width),
+      'seed': FLAGS.seed, 'conv1_channels': width, 'epochs': epochs(width),
+      'top1': rated(folder), 'top1_finetuned': rated(folder + '_finetuned'),
       'multiply_adds': {name: round(number / 1e12, 2)
                         for name, number in spent(width).items()},
       'date': datetime.date.today().isoformat(),

@@ -109,8 +109,8 @@ def pytorch(data_dir, precision):
   torch.backends.cudnn.benchmark = True
   records = np.concatenate([
       np.fromfile(path, np.uint8).reshape(-1, cifar10_input.RECORD_BYTES)
-      for path in cifar10_input.data_files(os.path.join(
-          data_dir, cifar10_input.FOLDER), 'train_eval')])
+      for path in cifar10_input.data_files(
+          cifar10_input.data_folder(data_dir), 'train_eval')])
   all_labels = torch.tensor(records[:, 0].astype(np.int64), device=device)
   all_images = torch.tensor(records[:, 1:], device=device).reshape(
       -1, 3, cifar10_input.RECORD_SIDE, cifar10_input.RECORD_SIDE)

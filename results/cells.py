@@ -36,7 +36,7 @@ SCRATCH = 'scratch'
 MODES = ['%s_%s' % mode for mode in itertools.product(
     ['thinet', 'thinet_kept', 'least_squares', 'l1', 'random'],
     ['none', 'scale', 'full', 'network'])]
-BUDGET = 'budget'      # In a size; behind it the share, as in budget0.25.
+BUDGET = 'budget'      # In a size; after it the share, as in budget0.25.
 SIZE = '[1-9][0-9]*|%s0[.][0-9]*[1-9]' % BUDGET
 # Settings of run.json and compress.json -> the sweep's settings.
 VARIABLES = {'schedule': 'SCHEDULE', 'precision': 'PRECISION',
@@ -170,7 +170,7 @@ def folder(settings, network):
 
 
 def found(out):
-  """The networks that have a folder in OUT, each behind its parent.
+  """The networks that have a folder in OUT, each after its parent.
 
   Raises:
     MisfitError: OUT cannot be read.

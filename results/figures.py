@@ -23,15 +23,15 @@ def curves(table):
 
   Returns:
     (panel, label) -> rows, widest first; panel is the value of fine_tuned, and
-    'scratch' is in both panels.
+    'scratch' is in both panels, without those that were fine-tuned.
   """
   result = {}
   for row in table:
     label, panels = row['criterion'], [row['fine_tuned']]
-    if label == 'scratch':
-      panels = ['no', 'yes']
-    else:
+    if label != 'scratch':
       label += ', ' + row['reconstruction']
+    else:
+      panels = ['no', 'yes'] if panels == ['no'] else []
     for panel in panels:
       result.setdefault((panel, label), []).append(row)
   return result

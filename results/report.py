@@ -35,6 +35,7 @@ if __name__ == '__main__':
 
 from thinet import files   # First: refuses other versions of Python.
 import cells
+import differences
 import figures
 import tables
 
@@ -42,10 +43,10 @@ COLUMNS = ['seed', 'schedule', 'conv1_channels', 'conv2_channels',
            'local3_units', 'local4_units', 'criterion', 'reconstruction',
            'fine_tuned', 'budget', 'top1', 'top5', 'multiply_adds',
            'parameters', 'seconds', 'precision', 'device', 'commit', 'date',
-           'epochs']
+           'epochs', 'finetune_epochs']
 WHOLE = ['seed', 'conv1_channels', 'conv2_channels', 'local3_units',
          'local4_units', 'multiply_adds', 'parameters']
-NUMBERS = ['budget', 'top1', 'top5', 'seconds', 'epochs']
+NUMBERS = ['budget', 'top1', 'top5', 'seconds', 'epochs', 'finetune_epochs']
 NEEDED = ['conv1_channels', 'top1', 'top5']
 WORDS = {'criterion': tables.CRITERIA, 'reconstruction': tables.RECONSTRUCTIONS,
          'fine_tuned': ['no', 'yes']}
@@ -155,8 +156,9 @@ def read_network(path):
     path: path of the eval.json.
 
   Returns:
-    As network(), and 'data': the digests of the test and the training images.
-    None if eval.json is about other images or weights than the table's.
+    As network(), and 'data': the digests of the test and the training images;
+    'root': the digest of the training from scratch. None if eval.json is about
+    other images or weights than the table's.
 
   Raises:
     ValueError: a file is damaged or lacks a key, or they do not fit each other;
@@ -175,19 +177,25 @@ def read_network(path):
     for each in line:
       if each['data_digest'] != line[-1]['data_digest']:
         raise ValueError('it was made from other images than its parent')
-    seconds = made.get('seconds', '')
+    seconds, epochs = made.get('seconds', ''), made.get('epochs', '')
+    slim = [each for each in line if 'fine_tuned' in each]
+    root = (slim[-1].get('parent_digest') if slim else
+            result.get('checkpoint_digest'))
+    tuned = bool(result.get('fine_tuned'))
     values = {name: result.get(name, made.get(name, '')) for name in COLUMNS}
     values.update(
         seed=line[-1].get('seed', ''), schedule=line[-1].get('schedule', ''),
         criterion=result.get('criterion', 'scratch'), budget=budget_of(line),
-        fine_tuned='yes' if result.get('fine_tuned') else 'no',
+        fine_tuned='yes' if tuned else 'no',
         seconds=sum(seconds.values()) if isinstance(seconds, dict) else seconds,
         precision=next((settings['precision'] for settings in line
                         if 'precision' in settings), ''),
-        commit=made.get('git_commit', '')[:12], date=made.get('end', '')[:10])
+        commit=made.get('git_commit', '')[:12], date=made.get('end', '')[:10],
+        epochs='' if tuned else epochs, finetune_epochs=epochs if tuned else '')
     return dict(
         network({name: str(value) for name, value in values.items()}),
-        data=(str(result['data_digest']), str(line[-1]['data_digest'])))
+        data=(str(result['data_digest']), str(line[-1]['data_digest'])),
+        root=str(root or ''))
   except (ValueError, LookupError, TypeError, AttributeError,
           ArithmeticError) as error:
     raise ValueError(
@@ -217,6 +225,39 @@ def check_data(networks):
 def widths_of(network_):
   """The widths of a network's layers; those it does not say are the usual."""
   return [network_[name] or cells.OTHERS[name] for name in tables.WIDTHS]
+
+
+def find_epochs(networks):
+  """Gives the networks the epochs of the training that they come from."""
+  epochs = {each['root']: each['epochs'] for each in networks.values()
+            if each['root'] and each['epochs'] != ''}
+  for each in networks.values():
+    each['epochs'] = epochs.get(each['root'], each['epochs'])
+
+
+def same(network_):
+  """What two networks of a table do not share; None if the seed is unknown."""
+  if network_['seed'] == '':
+    return None
+  return (*widths_of(network_), *(network_[name] for name in (
+      'seed', 'schedule', 'criterion', 'reconstruction', 'fine_tuned',
+      'budget', 'epochs', 'finetune_epochs')))
+
+
+def leave_out_second(networks, faults):
+  """Removes networks of which there is another of the same seed and mode.
+
+  Args:
+    networks: folder -> network.
+    faults: list, to which a sentence is added for each of these.
+  """
+  seen = {}
+  for folder, each in list(networks.items()):
+    first = seen.setdefault(same(each), folder)
+    if same(each) and first != folder:
+      del networks[folder]
+      faults.append('%s is left out: %s has the same seed and mode; move one '
+                    'of them away.' % (folder, first))
 
 
 def find_budgets(networks, faults):
@@ -265,9 +306,6 @@ def read_folder(folder, faults):
                 % each, file=sys.stderr)
       elif 'eval.json' in names:
         found = read_network(os.path.join(each, 'eval.json'))
-        if found in networks.values():
-          raise ValueError('%s is left out: it is a copy of another network; '
-                           'move it away.' % each)
         if found:
           networks[each] = found
       elif {'run.json', 'compress.json'} & set(names):
@@ -277,6 +315,8 @@ def read_folder(folder, faults):
       faults.append(error)
   check_data(networks)
   find_budgets(networks, faults)
+  find_epochs(networks)
+  leave_out_second(networks, faults)
   return sorted(networks.values(), key=lambda each: (
       each['seed'] or 0, tables.order(tables.cell(each))))
 
@@ -305,9 +345,9 @@ def read_file(path):
       if len(values) > len(COLUMNS):
         raise ValueError("'%s' is one value too many" % values[len(COLUMNS)])
       networks.append(network(dict(zip(COLUMNS, values))))
-      first = seen.setdefault(tuple(values), lines.line_num)
-      if first != lines.line_num:
-        raise ValueError("it is line %d again, '%s'" % (
+      first = seen.setdefault(same(networks[-1]), lines.line_num)
+      if same(networks[-1]) and first != lines.line_num:
+        raise ValueError("it has the seed and mode of line %d, '%s'" % (
             first, ','.join(values)))
   except (ValueError, csv.Error) as error:
     raise ValueError('line %d: %s' % (max(lines.line_num, 1), error))
@@ -348,17 +388,9 @@ def chosen(networks, schedule):
           [each for each in found if each['budget'] != ''])
 
 
-def of_usual_epochs(networks):
-  """Leaves out trainings of other epochs, if there are those of the usual."""
-  kinds = {tables.cell(each, 'fine_tuned') for each in networks
-           if tables.usual(each)}
-  return [each for each in networks if tables.usual(each) or
-          tables.cell(each, 'fine_tuned') not in kinds]
-
-
 def with_parents(ours, budgets):
   """Puts the parents before the networks of budgets, as of the budget 1."""
-  return [dict(each, budget=tables.PARENT) for each in ours
+  return [dict(each, budget=differences.PARENT['budget']) for each in ours
           if tables.cell(each) == (cells.CONV1_CHANNELS,) + tables.SCRATCH
           ] + budgets
 
@@ -380,24 +412,25 @@ def sections(networks, table):
   """The tables that --readme can fill in: name of the markers -> Markdown."""
   groups = {schedule: chosen(networks, schedule) for schedule in sorted(
       {each['schedule'] for each in networks} - {''}, reverse=True)}
-  of_conv1 = {schedule: of_usual_epochs(conv1)
+  of_conv1 = {schedule: tables.usual(conv1)
               for schedule, (conv1, _) in groups.items()}
   result = {'table': tables.narrow(table),
-            'lost': tables.lost_by_schedule(of_conv1),
-            'lost less': tables.lost_less(of_conv1)}
+            'lost': differences.lost_by_schedule(of_conv1),
+            'fast': differences.fast(of_conv1)}
   for schedule, (conv1, budgets) in groups.items():
-    ours = of_conv1[schedule]
+    ours, budgets = of_conv1[schedule], tables.usual(budgets)
     summary = tables.rows(ours, {})
     result['table ' + schedule] = tables.narrow(summary)
     result['rest ' + schedule] = tables.narrow(summary, tables.REST)
-    for name, text in {**tables.differences(ours),
-                       **tables.epochs(conv1)}.items():
+    result['shorter ' + schedule] = differences.shorter(conv1)
+    result['equal ' + schedule] = differences.equal(conv1)
+    for name, text in differences.differences(ours).items():
       result['%s %s' % (name, schedule)] = text
     if budgets:
       result['budgets ' + schedule] = tables.narrow_budgets(
           tables.rows(budgets, {}, 'budget'))
-      for name, text in tables.differences(with_parents(ours, budgets),
-                                           'budget').items():
+      for name, text in differences.differences(with_parents(ours, budgets),
+                                                'budget').items():
         result['budgets %s %s' % (name, schedule)] = text
   return result
 
@@ -448,8 +481,7 @@ def show(text):
   try:
     print(text, flush=True)
   except OSError as error:
-    # What Python still holds goes nowhere, or its exit would fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    files.close_output()
     sys.exit('The table cannot be printed (%s); make room there, and run the '
              'same command again.' % error.strerror)
 
@@ -582,7 +614,7 @@ def main():
         arguments.published, type(error).__name__, error))
   latencies = read_latencies(arguments.latency) if arguments.latency else None
   conv1, with_budget = chosen(networks, arguments.schedule)
-  ours = of_usual_epochs(conv1)
+  ours, with_budget = tables.usual(conv1), tables.usual(with_budget)
   table = tables.rows(ours, published)
   budgets = tables.rows(with_budget, {}, 'budget')
   if not table:
@@ -593,6 +625,10 @@ def main():
     print('%d of %d networks are not in this table: their schedule or epochs '
           'are others, or other layers than conv1 are narrower.' % (
               others, len(networks)), file=sys.stderr)
+  precisions = {each['precision'] for each in ours + with_budget} - {''}
+  if len(precisions) > 1:
+    print('Networks of several precisions are in one table: %s.' % ', '.join(
+        sorted(precisions)), file=sys.stderr)
   try:
     if not arguments.schedule:
       write_files(arguments.source, networks, ours, table, budgets, latencies)
@@ -604,11 +640,13 @@ def main():
     print(fault, file=sys.stderr)
   texts = [tables.full(table)] + [tables.full_budgets(budgets)] * bool(budgets)
   if arguments.differences:
-    found = {**tables.differences(ours), **tables.epochs(conv1)}
+    found = dict(differences.differences(ours),
+                 shorter=differences.shorter(conv1),
+                 equal=differences.equal(conv1))
     if budgets:
       found.update(('budgets ' + name, text) for name, text in
-                   tables.differences(with_parents(ours, with_budget),
-                                      'budget').items())
+                   differences.differences(with_parents(ours, with_budget),
+                                           'budget').items())
     texts += ['%s:\n%s' % (name, text) for name, text in found.items()
               if text.count('\n') > 1]   # Not without a line.
   show('\n\n'.join(texts))

@@ -211,8 +211,7 @@ def show(lines):
   try:
     print('\n'.join(lines), flush=True)
   except OSError as error:
-    # What Python still holds goes nowhere, or its exit would fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    files.close_output()
     if error.errno == errno.EPIPE:
       return 141
     print('run_experiments.sh: Output cannot be written (%s); give it another '
@@ -237,7 +236,8 @@ def read_sweep(cell=None):
     print('status.py: %s is not set; run ./run_experiments.sh, which asks this '
           'itself.' % error, file=sys.stderr)
     return None
-  lacks = [name for name in ('numpy', 'six', 'tensorflow')
+  lacks = [name for name in ('numpy', 'six', 'tensorflow', 'tensorboard',
+                             'matplotlib')
            if not importlib.util.find_spec(name)]
   if lacks:
     print('run_experiments.sh: PYTHON=%s lacks %s; run: %s -m pip install -r '

@@ -13,6 +13,7 @@ import decimal
 import json
 import sys
 
+import differences
 import report
 import tables
 
@@ -54,7 +55,7 @@ def table(parents):
     ours, *others = by_way if budget != 'equal' else ('half', 'conv1')
     for other in others:
       lines.append([budget, OTHERS[other]] + [
-          tables.paired([each[budget][ours][top1] - each[budget][other][top1]
+          differences.paired([each[budget][ours][top1] - each[budget][other][top1]
                          for each in parents])
           for top1 in ('top1', 'top1_finetuned')])
   return tables.grid(lines, left=['above'])

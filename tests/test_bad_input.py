@@ -164,6 +164,18 @@ def test_data(call, scripts, data_dir, tmp_path, script, change, words):
       'data_batch_2.bin' in errors)
 
 
+@pytest.mark.parametrize('script', ['train', 'compress', 'finetune'])
+def test_images_to_rate_on_are_checked_first(call, scripts, data_dir, tmp_path,
+                                             script):
+  """Not when all else is done; without --evaluate nobody needs them."""
+  shutil.copytree(os.path.join(data_dir, FOLDER), tmp_path / 'data' / FOLDER)
+  (tmp_path / 'data' / FOLDER / 'test_batch.bin').write_bytes(bytes(3000))
+  errors = refused(call, scripts[script] + (
+      '--evaluate', '--data_dir=%s' % (tmp_path / 'data'),), 'has 3000 bytes',
+                   tmp_path, codes=(1,))
+  assert 'test_batch.bin' in errors
+
+
 def cut(folder):
   path = folder / 'model.ckpt-30.data-00000-of-00001'
   path.write_bytes(path.read_bytes()[:5000])

@@ -14,12 +14,12 @@ import types
 from unittest import mock
 
 import conftest
+import differences
 import figures
 import matplotlib
 import numpy as np
 import pytest
 import report
-import scipy.stats
 import tables
 from thinet import files
 
@@ -239,13 +239,14 @@ def test_networks_csv_by_hand(tmp_path):
   """What run.json and compress.json say beside each eval.json."""
   parent = {'seed': 7, 'schedule': 'fast', 'precision': 'bfloat16',
             'data_digest': 'trained'}
-  slim = {'parent': parent, 'seed': 3, 'criterion': 'l1',
-          'data_digest': 'trained'}
+  slim = {'parent': parent, 'parent_digest': 'first', 'seed': 3,
+          'criterion': 'l1', 'data_digest': 'trained'}
   write(tmp_path / 'seed7' / 'a', conv1_channels=64, top1=85.39, top5=99.0,
-        seed=7, run={'settings': parent, 'seconds': 4903.4,
-                     'device': 'a "GPU", 2',
-                     'git_commit': 'a6afb937438a410ae5341cdc4a781926c93412b7',
-                     'end': '2026-11-23T05:59:34+00:00'})
+        seed=7, checkpoint_digest='first', run={
+            'settings': parent, 'seconds': 4903.4, 'epochs': 50,
+            'device': 'a "GPU", 2',
+            'git_commit': 'a6afb937438a410ae5341cdc4a781926c93412b7',
+            'end': '2026-11-23T05:59:34+00:00'})
   modes = dict(conv1_channels=8, criterion='l1', reconstruction='full', seed=3)
   write(tmp_path / 'seed7' / 'b', top1=13.5, top5=60.25, fine_tuned=False,
         **modes, compress=dict(slim, seconds={'moments': 0.25, 'choice': 1.5},
@@ -257,12 +258,12 @@ def test_networks_csv_by_hand(tmp_path):
   write(tmp_path / 'seed8' / 'd', conv1_channels=64, top1=85.0, top5=99.5)
   assert run(tmp_path).returncode == 0
   assert (tmp_path / 'networks.csv').read_text().splitlines()[1:] == [
-      ',,64,,,,scratch,,no,,85.0,99.5,,,,,,,,',
+      ',,64,,,,scratch,,no,,85.0,99.5,,,,,,,,,',
       '7,fast,64,,,,scratch,,no,,85.39,99.0,,,4903.4,bfloat16,"a ""GPU"", 2",'
-      'a6afb937438a,2026-11-23,',
+      'a6afb937438a,2026-11-23,50,',
       '7,fast,8,64,,,l1,full,no,,13.5,60.25,,974442,1.75,bfloat16,,'
-      '111111111111,,',
-      '7,fast,8,,,,l1,full,yes,,75.0,98,,,,float32,,,,5']
+      '111111111111,,50,',
+      '7,fast,8,,,,l1,full,yes,,75.0,98,,,,float32,,,,50,5']
 
 
 def test_a_folder_and_its_networks_csv_give_the_same(sweep, tmp_path):
@@ -470,9 +471,29 @@ def test_a_copy_counts_once(sweep):
   result = run(sweep)
   assert result.returncode == 1 and '| scratch                  |  3 |' in (
       result.stdout)
-  assert result.stderr == ('%s is left out: it is a copy of another network; '
-                           'move it away.\n' % (sweep / 'seed1' / 'a_copy'))
+  assert result.stderr == (
+      '%s is left out: %s has the same seed and mode; move one of them away.\n' %
+      (sweep / 'seed1' / 'a_copy', sweep / 'seed1' / 'a'))
   assert run(sweep / 'networks.csv').returncode == 0
+
+
+def test_a_network_that_was_made_again_counts_once(sweep):
+  """Its weights are others, its seed and its mode are not."""
+  write(sweep / 'seed1' / 'one', conv1_channels=8, top1=1.0, top5=99.0, seed=1)
+  assert run(sweep).returncode == 0   # Of another width.
+  write(sweep / 'seed1' / 'two', conv1_channels=8, top1=2.0, top5=99.0, seed=1)
+  faults = []
+  networks = report.read_folder(str(sweep), faults)
+  assert 'two is left out: ' in str(faults) and len(faults) == 1
+  assert [each['top1'] for each in networks if each['top1'] < 3] == [1]
+
+
+def test_several_precisions_are_said(tmp_path):
+  path = tmp_path / 'networks.csv'
+  path.write_text(','.join(report.COLUMNS) + '\n' + GOOD +
+                  GOOD.replace('0,fast', '1,fast').replace('32,', '16,'))
+  assert run(path).stderr == (
+      'Networks of several precisions are in one table: float16, float32.\n')
 
 
 def test_folders_that_were_moved_aside_do_not_count(sweep):
@@ -546,13 +567,13 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
 
 
 GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
-        'float32,,,,\n')
+        'float32,,,,,\n')
 
 
 @pytest.mark.parametrize('lines, line, value', [
     (['1' + GOOD[1:40]], 3, 'scratch,,no,,81.5,98'),
-    (['1' + GOOD[1:-1]], 3, ',float32,,,,'),
-    (['1' + GOOD[1:-2] + '\n'], 3, ',float32,,,'),
+    (['1' + GOOD[1:-1]], 3, ',float32,,,,,'),
+    (['1' + GOOD[1:-2] + '\n'], 3, ',float32,,,,'),
     (['1' + GOOD[1:-1] + ',more\n'], 3, "'more'"),
     (['\n', '1' + GOOD[1:]], 3, "''"),
     ([GOOD.replace('0,fast', '1,fast').replace('81.5', 'top')], 3, "'top'"),
@@ -571,7 +592,7 @@ GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
      "'maybe'"),
     ([GOOD.replace('0,fast', '1,\x07')], 3, r"'\x07'"),
     (['"1' + GOOD[1:]], 3, 'end of data'),
-    ([GOOD], 3, 'line 2 again')])
+    ([GOOD.replace('81.5', '81.25')], 3, 'seed and mode of line 2')])
 def test_a_broken_networks_csv_is_one_sentence(tmp_path, lines, line, value):
   path = tmp_path / 'networks.csv'
   path.write_text(','.join(report.COLUMNS) + '\n' + GOOD)
@@ -699,155 +720,6 @@ def test_two_sections_each_get_their_own():
       'a<!-- x -->\nX\n<!-- /x -->b<!-- y z -->\nY\n<!-- /y z -->c<!-- w -->')
 
 
-def of(seed, width, criterion, reconstruction, fine_tuned, top1, **more):
-  return report.network(dict(
-      dict.fromkeys(report.COLUMNS, ''), seed=str(seed), top1=top1, top5='100',
-      conv1_channels=str(width), criterion=criterion, fine_tuned=fine_tuned,
-      reconstruction=reconstruction, **more))
-
-
-def texts(table):
-  """The cells of a Markdown table's lines, without the rule below the first."""
-  first, _, *others = table.splitlines()
-  return [[cell.strip() for cell in line[1:-1].split('|')]
-          for line in [first] + others]
-
-
-def bracketed(mean, ends):
-  return '%.2f [%.2f, %.2f]' % (mean, ends.low, ends.high)
-
-
-def test_differences_within_parents_against_scipy():
-  parents, slim = [85.39, 84.93, 84.89, 85.5], [79.26, 79.01, 78.32, 80.7]
-  networks = [of(seed, 64, 'scratch', '', 'no', str(top1))
-              for seed, top1 in enumerate(parents)]
-  networks += [of(seed, 8, 'least_squares', 'full', 'no', str(top1))
-               for seed, top1 in enumerate(slim)][::-1]
-  networks += [of(seed, 8, 'least_squares', 'network', 'no', '80')
-               for seed in (1, 3, 9)]   # Seed 9 has no parent here.
-  differences = np.array(parents) - slim
-  expected = bracketed(differences.mean(), scipy.stats.ttest_1samp(
-      differences, 0).confidence_interval())
-  rows = tables.lost(networks).splitlines()[2:]
-  assert [[cell.strip() for cell in row.strip('|').split('|')] for row in rows
-          ] == [['8', 'full', expected + ' (4)', '6.13, 5.92, 6.57, 4.80'],
-                ['8', 'network', '5.22 (2)', '4.93, 5.50']]
-
-
-def test_differences_of_other_networks_against_scipy():
-  """Unpaired where no seed has both, paired where one has."""
-  ours, theirs = [85.79, 85.76], [84.84, 85.39, 84.99, 85.01]
-  networks = [of(seed, 48, 'scratch', '', 'no', str(top1))
-              for seed, top1 in enumerate(theirs)]
-  networks += [of(6 + seed, 48, 'thinet', 'none', 'yes', str(top1))
-               for seed, top1 in enumerate(ours)]
-  scale = [85.0, 85.1, 85.35]
-  networks += [of(seed, 48, 'thinet', 'scale', 'yes', str(top1))
-               for seed, top1 in enumerate(scale, 1)]
-  networks += [of(0, 48, 'least_squares', 'full', 'yes', '85')]
-  expected = bracketed(np.mean(ours) - np.mean(theirs), scipy.stats.ttest_ind(
-      ours, theirs).confidence_interval())
-  differences = np.array(scale) - theirs[1:]
-  within = bracketed(differences.mean(), scipy.stats.ttest_1samp(
-      differences, 0).confidence_interval())
-  assert texts(tables.differences(networks)['gained']) == [
-      ['conv1', 'none, fine-tuned', 'scale, fine-tuned', 'full, fine-tuned'],
-      ['48', expected + ' (2:4)', within + ' (3)', '0.16 (1)']]
-
-
-def test_what_reconstruction_and_all_four_modes_give_after_fine_tuning():
-  """By hand; the sd of 1, 2, 3 is 1, of which 4.303 / 3^0.5 is half."""
-  networks = []
-  for seed, above in enumerate((1, 2, 3)):
-    networks.append(of(seed, 8, 'scratch', '', 'no', '80'))
-    for number, (criterion, how) in enumerate([
-        ('thinet', 'none'), ('thinet', 'scale'), ('least_squares', 'full'),
-        ('least_squares', 'network')]):
-      if (seed, how) != (2, 'scale'):
-        networks.append(of(seed, 8, criterion, how, 'yes',
-                           str(80 + above + number * above)))
-  found = tables.differences(networks)
-  assert texts(found['rebuilt']) == [
-      ['conv1', 'scale, fine-tuned', 'full, fine-tuned', 'network, fine-tuned'],
-      ['8', '1.50 (2)', '4.00 [-0.97, 8.97] (3)', '6.00 [-1.45, 13.45] (3)']]
-  assert texts(found['gained on average']) == [
-      ['conv1', 'mean of the four, fine-tuned'],
-      ['8', '3.75 (2)']]   # Of 1 to 4, and of twice as much.
-
-
-def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
-  """They are in no other one; but those of a sweep with its own epochs are."""
-  slim = {name: mode[:2] for name, mode in tables.COMPRESSED.items()}
-  networks = []
-  for seed in range(3):
-    for epochs, none, network, scratch in (
-        ('1', 76, 79 + seed, None), ('20', 81, 82, None), ('128', 0, 0, 80),
-        ('480', 0, 0, 82 + seed)):
-      about = dict(schedule='published', epochs=epochs)
-      if scratch:
-        networks.append(of(seed, 8, 'scratch', '', 'no', str(scratch), **about))
-      else:
-        networks.append(of(seed, 8, *slim['none'], 'yes', str(none), **about))
-        networks.append(of(seed, 8, *slim['network'], 'yes', str(network),
-                           **about))
-    networks.append(of(seed, 8, *slim['network'], 'no', '70',
-                       schedule='published'))
-  main = report.of_usual_epochs(networks)
-  assert {str(each['epochs']) for each in main} == {'', '20', '128'}
-  assert len(main) == 12
-  assert report.of_usual_epochs([
-      each for each in networks if each['epochs'] in (1, 480)]) == [
-          each for each in networks if each['epochs'] in (1, 480)]
-  found = tables.epochs(networks)
-  assert texts(found['shorter']) == [
-      ['conv1', 'epochs', 'network, fine-tuned', 'none, fine-tuned',
-       'difference'],
-      ['8', '1', '80.00 ± 1.00 (3)', '76.00 ± 0.00 (3)',
-       '4.00 [1.52, 6.48] (3)'],
-      ['8', '20', '82.00 ± 0.00 (3)', '81.00 ± 0.00 (3)',
-       '1.00 [1.00, 1.00] (3)']]
-  assert texts(found['equal']) == [
-      ['conv1', 'epochs', 'network, fine-tuned', 'scratch', 'difference'],
-      ['8', '480', '82.00 ± 0.00 (3)', '83.00 ± 1.00 (3)',
-       '-1.00 [-3.48, 1.48] (3)']]
-  (tmp_path / 'networks.csv').write_bytes(report.as_csv(report.COLUMNS,
-                                                        networks))
-  result = run(tmp_path / 'networks.csv', '--differences', '--published=')
-  assert '9 of 21 networks are not in this table' in result.stderr
-  assert found['equal'] in result.stdout and '| 480 |' not in (
-      result.stdout.split('equal:')[0])
-  marks = '<!-- shorter published -->%s<!-- /shorter published -->'
-  (tmp_path / 'README.md').write_text(marks % '')
-  assert run(tmp_path / 'networks.csv', '--published=', '--readme=%s' % (
-      tmp_path / 'README.md')).returncode == 0
-  assert (tmp_path / 'README.md').read_text() == marks % (
-      '\n%s\n' % found['shorter'])
-
-
-def test_what_fast_parents_lose_less():
-  """By hand: by seed 1, 2 and 3 points less."""
-  groups = {'published': [], 'fast': []}
-  for seed in range(3):
-    for schedule, top1 in (('published', 75), ('fast', 76 + seed)):
-      groups[schedule] += [
-          of(seed, 64, 'scratch', '', 'no', '85'),
-          of(seed, 8, *tables.COMPRESSED['network'], str(top1))]
-  assert texts(tables.lost_by_schedule(groups)) == [
-      ['conv1', 'network, published', 'network, fast'],
-      ['8', '10.00 [10.00, 10.00] (3)', '8.00 [5.52, 10.48] (3)']]
-  assert texts(tables.lost_less(groups)) == [
-      ['conv1', 'network'], ['8', '2.00 [-0.48, 4.48] (3)']]
-  assert tables.lost_less({'fast': groups['fast']}).count('\n') == 1
-
-
-def test_quantiles_are_student_s():
-  assert [str(value) for value in tables.T] == [
-      '%.3f' % scipy.stats.t.ppf(0.975, degrees)
-      for degrees in range(1, len(tables.T) + 1)]
-  assert tables.paired([decimal.Decimal(value % 2) for value in range(100)]
-                       ).startswith('0.50 [0.40, 0.60]')
-
-
 FIRST = {'conv1_channels': 16, 'conv2_channels': 20, 'local3_units': 96,
          'local4_units': 48}
 THIRD = dict(FIRST, conv1_channels=17, conv2_channels=23)
@@ -924,7 +796,7 @@ top5_sd,multiply_adds_mean,parameters_mean
   assert [re.sub(' +', ' ', line) for line in gained] == [
       '| 0.25 | 1.00 [-0.24, 2.24] (3) |']
   # Without the parents, nothing is said to be lost.
-  assert tables.lost([each for each in report.read_folder(str(budgets), [])
+  assert differences.lost([each for each in report.read_folder(str(budgets), [])
                       if each['budget'] != ''], 'budget').count('\n') == 1
   # The file says the same, and to a README.
   with mock.patch('figures.draw', lambda *_: b''):
@@ -985,7 +857,8 @@ def test_figures_show_what_the_table_says(monkeypatch):
            row(8, 'scratch', '', 'no', 80.0, 2, top1_sd=0.7,
                published_top1=decimal.Decimal(81)),
            row(8, 'thinet', 'none', 'no', 13.0),
-           row(8, 'thinet', 'none', 'yes', 82.0)]
+           row(8, 'thinet', 'none', 'yes', 82.0),
+           row(8, 'scratch', '', 'yes', 83.0)]   # In no curve.
   drawn = []
   monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
   picture = figures.draw(table, {64: 30.0, 8: 4.0}, 'ms')

@@ -235,7 +235,7 @@ def prefix(name):
   return path if there and not os.path.isdir(name) else None
 
 
-def read_named(name, shapes_like, averaged=True):
+def read_named(name, shapes_like, averaged):
   """Reads the checkpoint that a path names, or the newest of a folder.
 
   Args:
@@ -332,6 +332,12 @@ def assign(session, values):
   """
   session.run([var.initializer for var in values],
               {var.initial_value: value for var, value in values.items()})
+
+
+def assign_network(session, arrays, suffix=''):
+  """Gives the graph's trainable variables the arrays of their names + suffix."""
+  assign(session, {var: arrays[var.op.name + suffix]
+                   for var in tf.trainable_variables()})
 
 
 def restore(session, checkpoint):

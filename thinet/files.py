@@ -151,6 +151,14 @@ def remove_parts(path):
       os.unlink(os.path.join(folder, each))
 
 
+def close_output():
+  """Sends what is printed from now on to nowhere, as its reader is gone.
+
+  Otherwise Python fails once more when it writes the rest at its end.
+  """
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 # ---------------------------------------------------------------------- JSON
 
 

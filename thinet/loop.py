@@ -19,7 +19,7 @@ OF_ONE_STEP = 'losses', 'decayed', 'histograms', 'summaries'
 class Loop:
   """Many steps as one operation, compiled by XLA when it runs first.
 
-  It ends early behind a loss that is not finite.
+  It ends early after a loss that is not finite.
 
   Args:
     step: function without arguments that builds a step and returns (loss,

@@ -103,25 +103,25 @@ def fit_and_check(batches, channels):
   """Moments of nine tenths of each batch of samples, and of the rest.
 
   Args:
-    batches: iterable of dicts, reader -> float32 [n, taps * channels], tap by
-      tap.
-    channels: reader -> number of channels that it reads.
+    batches: iterable of dicts, layer -> float32 [n, taps * channels], what its
+      reader reads, tap by tap.
+    channels: layer -> its number of channels.
 
   Returns:
-    Reader -> (fit, check), Moments, channel by channel.
+    Layer -> (fit, check), Moments, channel by channel.
   """
-  sums = {reader: (Sums(), Sums()) for reader in channels}
+  sums = {layer: (Sums(), Sums()) for layer in channels}
   for batch in batches:
-    for reader, rows in batch.items():
-      fit, check = sums[reader]
+    for layer, rows in batch.items():
+      fit, check = sums[layer]
       held_back = len(rows) // CHECK_SHARE
       fit.add(rows[held_back:])
       check.add(rows[:held_back].copy())   # Lets go of the batch.
   result = {}
-  for reader, parts in sums.items():
+  for layer, parts in sums.items():
     size = len(parts[0].moments().first)
-    by_channel = np.arange(size).reshape(-1, channels[reader]).T.ravel()
-    result[reader] = tuple(part.moments(by_channel) for part in parts)
+    by_channel = np.arange(size).reshape(-1, channels[layer]).T.ravel()
+    result[layer] = tuple(part.moments(by_channel) for part in parts)
   return result
 
 
@@ -134,41 +134,41 @@ def cached(folder, wanted, make):
 
   Args:
     folder: folder of the files; one that cannot be written to gets none.
-    wanted: reader -> (key, size): bytes that change with everything that its
-      moments depend on, and the length of a row.
-    make: function of a list of readers that returns reader -> (fit, check), two
+    wanted: layer -> (key, size): bytes that change with everything that the
+      moments of what its reader reads depend on, and the length of a row.
+    make: function of a list of layers that returns layer -> (fit, check), two
       Moments; called with those whose file is absent or damaged.
 
   Returns:
-    Reader -> (fit, check).
+    Layer -> (fit, check).
   """
-  def path(reader):
+  def path(layer):
     return os.path.join(folder, 'moments-%s.bin' % hashlib.sha256(
-        wanted[reader][0]).hexdigest()[:16])
+        wanted[layer][0]).hexdigest()[:16])
 
   found = {}
 
   def look():
-    """Reads what is there; returns the readers whose moments are missing."""
-    for reader in wanted.keys() - found.keys():
-      there = _read(path(reader), *wanted[reader])
+    """Reads what is there; returns the layers whose moments are missing."""
+    for layer in wanted.keys() - found.keys():
+      there = _read(path(layer), *wanted[layer])
       if there:
-        found[reader] = there
-    return [reader for reader in wanted if reader not in found]
+        found[layer] = there
+    return [layer for layer in wanted if layer not in found]
 
   if look():
     with files.alone(os.path.join(folder, 'moments.lock')):
       missing = look()   # Another program's may be there by now.
       made = make(missing) if missing else {}
-      for reader, parts in made.items():
+      for layer, parts in made.items():
         numbers = np.concatenate([np.ravel(field) for part in parts
                                   for field in part]).astype('<f8').tobytes()
         with contextlib.suppress(OSError):   # A full disk: no cache.
-          files.remove_parts(path(reader))
-          files.write(path(reader),
-                      _digest(wanted[reader][0], numbers) + numbers)
+          files.remove_parts(path(layer))
+          files.write(path(layer),
+                      _digest(wanted[layer][0], numbers) + numbers)
       found.update(made)
-  return {reader: found[reader] for reader in wanted}
+  return {layer: found[layer] for layer in wanted}
 
 
 def _digest(key, numbers):

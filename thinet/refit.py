@@ -3,7 +3,7 @@
 Training images go through both networks, and the slim one is fitted to what the
 original gives. The steps:
 
-1. each layer behind a pruned one, front to back: least squares fits its
+1. each layer after a pruned one, front to back: least squares fits its
    pre-activations to the original's, through the ReLU that follows, given what
    the slim network feeds to it (algebra.refit; of conv2, on sampled positions);
 2. all layers together: gradient descent on the squared error of the logits,

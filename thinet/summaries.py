@@ -46,7 +46,7 @@ COSTS = {'size in million parameters': ('parameters', 1e-6),
          'time of a batch in ms': ('latency_ms', 1.0),
          'time to make in minutes': ('seconds', 1 / 60),
          'work in million multiply-adds': ('multiply_adds', 1e-6)}
-ROW = 'events.out.tfevents.hparams'   # File of the row, behind other events.
+ROW = 'events.out.tfevents.hparams'   # File of the row, after other events.
 ZOOM, DIMMED = 6, 0.2    # Pixels a weight; strength of a removed filter.
 
 

@@ -1,0 +1,275 @@
+"""Differences of a sweep's networks: means, 95 % intervals, and n.
+
+A network is as in tables.py. All intervals are Student's: of differences within
+seeds, or of two means with the same variance.
+"""
+import collections
+import decimal
+import statistics
+
+from cells import CONV1_CHANNELS
+import tables
+from tables import COMPRESSED, FINE_TUNED, FRONT, SCRATCH
+
+FOUR = list(FINE_TUNED.values())
+# As much training as the fine-tuned ones have, without a compression.
+SCRATCH_TUNED = ('scratch', '', 'yes')
+
+# The parent's size: its width, or its share of its own costs.
+PARENT = {'conv1_channels': CONV1_CHANNELS, 'budget': 1}
+# Modes of which a table says what they lose to the parent.
+LOST = {'conv1_channels': {name: COMPRESSED[name]
+                           for name in ('full', 'network')},
+        'budget': {name: mode for name, mode in FRONT.items()
+                   if mode != SCRATCH}}
+
+# Student's t, the 0.975 quantiles of 1 to 20 degrees of freedom. Above 20 the
+# last one serves; it makes intervals a little too wide.
+T = [decimal.Decimal(value) for value in (
+    '12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262 2.228 2.201 2.179 '
+    '2.160 2.145 2.131 2.120 2.110 2.101 2.093 2.086').split()]
+
+
+def interval(mean, degrees, squares, inverse):
+  """'mean [low, high]': the 95 % t-interval; the mean alone below 2 degrees.
+
+  Args:
+    mean: Decimal.
+    degrees: degrees of freedom of the standard deviation.
+    squares: sum of the squared deviations from the means.
+    inverse: 1/n, or the sum of both for a difference of two means.
+  """
+  if degrees < 2:
+    return tables.shown(mean)
+  half = T[min(degrees, len(T)) - 1] * (squares / degrees * inverse).sqrt()
+  return '%s [%s, %s]' % tuple(map(tables.shown, (mean, mean - half,
+                                                  mean + half)))
+
+
+def squares(values):
+  """Sum of the squared deviations from the mean."""
+  mean = statistics.mean(values)
+  return sum((value - mean) ** 2 for value in values)
+
+
+def paired(differences):
+  """The mean of differences within parents, its 95 % interval and n."""
+  one = decimal.Decimal(1)
+  return '%s (%d)' % (interval(
+      statistics.mean(differences), len(differences) - 1, squares(differences),
+      one / len(differences)), len(differences))
+
+
+def unpaired(values, others):
+  """A difference of means, its 95 % interval and both n.
+
+  This is Student's interval, which assumes the same variance in both groups.
+  """
+  one = decimal.Decimal(1)
+  return '%s (%d:%d)' % (interval(
+      statistics.mean(values) - statistics.mean(others),
+      len(values) + len(others) - 2, squares(values) + squares(others),
+      one / len(values) + one / len(others)), len(values), len(others))
+
+
+def by_seed(networks, size):
+  """(size,) + mode -> {seed: top1}."""
+  result = collections.defaultdict(dict)
+  for network in networks:
+    if network['seed'] != '':
+      result[tables.cell(network, size)][network['seed']] = network['top1']
+  return result
+
+
+def losses(networks, size='conv1_channels'):
+  """Yields (size, mode, points lost by each parent), for the modes of LOST."""
+  found = by_seed(networks, size)
+  parents = found[(PARENT[size],) + SCRATCH]
+  for each in sorted({key[0] for key in found}, reverse=True):
+    for name, mode in LOST[size].items():
+      slim = found[(each,) + mode]
+      both = sorted(parents.keys() & slim.keys())
+      if both:
+        yield each, name, [parents[seed] - slim[seed] for seed in both]
+
+
+def lost(networks, size='conv1_channels'):
+  """Points of top-1 that the parents lose: mean and each."""
+  lines = [[tables.SIZES[size], 'mode', 'points lost', 'by parent']] + [
+      [str(each), name, paired(points), ', '.join(map(tables.shown, points))]
+      for each, name, points in losses(networks, size)]
+  return tables.grid(lines, left=['mode', 'by parent'])
+
+
+def lost_by_schedule(groups):
+  """The means of lost(), a line a width; groups is schedule -> networks."""
+  cells = {(width, '%s, %s' % (name, schedule)): paired(points)
+           for schedule, networks in groups.items()
+           for width, name, points in losses(networks)}
+  headings = list(dict.fromkeys(heading for _, heading in cells))
+  return tables.grid([['conv1'] + headings] + [
+      [str(width)] + [cells.get((width, heading), '') for heading in headings]
+      for width in sorted({width for width, _ in cells}, reverse=True)])
+
+
+def mean_by_seed(groups):
+  """The mean top-1 of each seed that is in all groups.
+
+  Args:
+    groups: list of seed -> top-1.
+
+  Returns:
+    seed -> Decimal.
+  """
+  return {seed: statistics.mean(top1[seed] for top1 in groups)
+          for seed in set.intersection(*map(set, groups))}
+
+
+def difference(ours, theirs):
+  """A difference of means in words; both are seed -> top-1.
+
+  It is paired by seed, with one n, if one side has all seeds of the other;
+  otherwise it is unpaired, with the n of both.
+  """
+  both = sorted(ours.keys() & theirs.keys())
+  if both and len(both) == min(len(ours), len(theirs)):
+    return paired([ours[seed] - theirs[seed] for seed in both])
+  return (unpaired(list(ours.values()), list(theirs.values()))
+          if ours and theirs else '')
+
+
+def compared(columns, name='conv1'):
+  """A table of differences.
+
+  Args:
+    columns: heading -> {size: (ours, theirs)}, as for difference().
+    name: heading of the sizes.
+
+  Returns:
+    Markdown, a line a size. The last line compares the means over all sizes of
+    its column, by the seeds that have them all. Columns without a difference
+    are left out.
+  """
+  columns = {heading: {size: pair for size, pair in column.items() if all(pair)}
+             for heading, column in columns.items()}
+  columns = {heading: column for heading, column in columns.items() if column}
+  sizes = sorted(set().union(*columns.values()), reverse=True)
+  lines = [[str(size)] + [
+      difference(*column[size]) if size in column else ''
+      for column in columns.values()] for size in sizes]
+  if len(sizes) > 1:
+    lines.append(['mean'] + [
+        difference(*map(mean_by_seed, zip(*column.values())))
+        for column in columns.values()])
+  return tables.grid([[name] + list(columns)] + lines)
+
+
+def between(networks, columns, size='conv1_channels'):
+  """Differences of modes: see compared().
+
+  Args:
+    networks: those of one table.
+    columns: heading -> (modes, the mode that their mean is compared with).
+    size: one of SIZES.
+  """
+  found = by_seed(networks, size)
+  sizes = {key[0] for key in found}
+  return compared({
+      heading: {each: (mean_by_seed([found[(each,) + mode] for mode in modes]),
+                       found[(each,) + other]) for each in sizes}
+      for heading, (modes, other) in columns.items()}, tables.SIZES[size])
+
+
+def differences(networks, size='conv1_channels'):
+  """The tables of differences: name -> Markdown.
+
+  Args:
+    networks: those of one table.
+    size: one of SIZES.
+
+  Returns:
+    lost: points lost to the parent. gained: fine-tuned networks above training
+    from scratch, each mode; on average: the mean of the four modes above that,
+    and above networks from scratch that were fine-tuned, too. rebuilt: what
+    reconstruction gives after fine-tuning, with the same choice of channels.
+    choices full, choices network: other choices of channels above the one by
+    least squares, with the same reconstruction.
+  """
+  columns_of = {
+      'gained': {name: ([mode], SCRATCH) for name, mode in FINE_TUNED.items()},
+      'on average': {'above scratch': (FOUR, SCRATCH),
+                     'above scratch, fine-tuned': (FOUR, SCRATCH_TUNED)},
+      'rebuilt': {
+          name: ([FINE_TUNED[name + ', fine-tuned']], (
+              COMPRESSED[name][0], 'none', 'yes'))
+          for name in ('scale', 'full', 'network')}}
+  for how in ('full', 'network'):
+    columns_of['choices ' + how] = {
+        criterion: ([(criterion, how, 'no')], ('least_squares', how, 'no'))
+        for criterion in ('thinet', 'l1', 'random')}
+  return {'lost': lost(networks, size)} | {
+      name: between(networks, columns, size)
+      for name, columns in columns_of.items()}
+
+
+def fast(groups):
+  """Networks of the fast schedule above those of the published one.
+
+  Args:
+    groups: schedule -> networks.
+
+  Returns:
+    Markdown; see compared().
+  """
+  one, other = (by_seed(groups.get(schedule, []), 'conv1_channels')
+                for schedule in ('fast', 'published'))
+  return compared({
+      name: {key[0]: (one[key], other[key])
+             for key in list(one) if key[1:] == mode}
+      for name, mode in FRONT.items()})
+
+
+def shorter(networks):
+  """What reconstruction gives after fewer epochs of fine-tuning.
+
+  Args:
+    networks: those of one schedule in which conv1 alone is narrower.
+
+  Returns:
+    Markdown, a column for each number of epochs; 0 is without fine-tuning. See
+    compared().
+  """
+  columns, networks = {}, tables.usual(networks, ['epochs'])
+  for number in sorted({each['finetune_epochs'] or 0 for each in networks}):
+    found = by_seed([each for each in networks
+                     if (each['finetune_epochs'] or 0) == number],
+                    'conv1_channels')
+    one, other = (('least_squares', how, 'yes' if number else 'no')
+                  for how in ('network', 'none'))
+    columns['%s epochs' % number] = {
+        key[0]: (found[key], found[key[:1] + other])
+        for key in list(found) if key[1:] == one}
+  return compared(columns)
+
+
+def equal(networks):
+  """Fine-tuning above training from scratch with as much computation.
+
+  The latter is longer, and then fine-tuned, too.
+
+  Args:
+    networks: as for shorter().
+
+  Returns:
+    Markdown; see compared().
+  """
+  ours = by_seed(tables.usual(networks), 'conv1_channels')
+  longer = by_seed([each for each in networks if each['epochs'] not in (
+      '', *tables.EPOCHS.values())], 'conv1_channels')
+  return compared({
+      name: {key[0]: (mean_by_seed([ours[key[:1] + mode] for mode in modes]),
+                      longer[key])
+             for key in list(longer) if key[1:] == SCRATCH_TUNED}
+      for name, modes in (
+          ('network, fine-tuned', [FINE_TUNED['network, fine-tuned']]),
+          ('mean of the four', FOUR))})
