@@ -240,7 +240,7 @@ def test_networks_csv_by_hand(tmp_path):
   parent = {'seed': 7, 'schedule': 'fast', 'precision': 'bfloat16',
             'data_digest': 'trained'}
   slim = {'parent': parent, 'parent_digest': 'first', 'seed': 3,
-          'criterion': 'l1', 'data_digest': 'trained'}
+          'criterion': 'l1', 'data_digest': 'trained', 'fine_tuned': False}
   write(tmp_path / 'seed7' / 'a', conv1_channels=64, top1=85.39, top5=99.0,
         seed=7, checkpoint_digest='first', run={
             'settings': parent, 'seconds': 4903.4, 'epochs': 50,
