@@ -236,7 +236,7 @@ def find_epochs(networks):
 
 
 def same(network_):
-  """What two networks of a table do not share; None if the seed is unknown."""
+  """What no two networks of a table share; None if the seed is unknown."""
   if network_['seed'] == '':
     return None
   return (*widths_of(network_), *(network_[name] for name in (

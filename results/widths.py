@@ -55,8 +55,8 @@ def table(parents):
     ours, *others = by_way if budget != 'equal' else ('half', 'conv1')
     for other in others:
       lines.append([budget, OTHERS[other]] + [
-          differences.paired([each[budget][ours][top1] - each[budget][other][top1]
-                         for each in parents])
+          differences.paired([each[budget][ours][top1] -
+                              each[budget][other][top1] for each in parents])
           for top1 in ('top1', 'top1_finetuned')])
   return tables.grid(lines, left=['above'])
 

@@ -472,8 +472,8 @@ def test_a_copy_counts_once(sweep):
   assert result.returncode == 1 and '| scratch                  |  3 |' in (
       result.stdout)
   assert result.stderr == (
-      '%s is left out: %s has the same seed and mode; move one of them away.\n' %
-      (sweep / 'seed1' / 'a_copy', sweep / 'seed1' / 'a'))
+      '%s is left out: %s has the same seed and mode; move one of them '
+      'away.\n' % (sweep / 'seed1' / 'a_copy', sweep / 'seed1' / 'a'))
   assert run(sweep / 'networks.csv').returncode == 0
 
 

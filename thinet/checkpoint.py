@@ -335,7 +335,7 @@ def assign(session, values):
 
 
 def assign_network(session, arrays, suffix=''):
-  """Gives the graph's trainable variables the arrays of their names + suffix."""
+  """Gives the graph's trainable variables the arrays of name + suffix."""
   assign(session, {var: arrays[var.op.name + suffix]
                    for var in tf.trainable_variables()})
 
