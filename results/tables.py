@@ -1,6 +1,6 @@
 """The tables of a sweep: means, deviations and differences of its networks.
 
-A network is a dict with the columns of networks.csv (report.COLUMNS). Every
+A network is a dict with the columns of networks.csv (reading.COLUMNS). Every
 figure is computed in decimal from the full values and rounded only when it is
 shown, halves away from zero.
 """

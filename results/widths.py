@@ -14,6 +14,7 @@ import json
 import sys
 
 import differences
+import reading
 import report
 import tables
 
@@ -31,11 +32,11 @@ def read(path):
     OSError, ValueError and others: it is not what budget_networks.py prints.
   """
   parents, seeds = [], []
-  for line in report.read_text(path).splitlines():
+  for line in reading.read_text(path).splitlines():
     whole = json.loads(line, parse_float=decimal.Decimal)
     seeds.append(whole['seed'])
     parents.append({
-        budget: {way: {top1: report.number(top1, str(figures[top1]))
+        budget: {way: {top1: reading.number(top1, str(figures[top1]))
                        for top1 in ('top1', 'top1_finetuned')}
                  for way, figures in by_way.items()}
         for budget, by_way in whole.items() if isinstance(by_way, dict)})
@@ -77,7 +78,7 @@ def main():
   if arguments.readme is not None:
     try:
       report.write(arguments.readme, report.replace_sections(
-          report.read_text(arguments.readme), {'widths': text}).encode())
+          reading.read_text(arguments.readme), {'widths': text}).encode())
     except (OSError, ValueError, files.FileError) as error:
       sys.exit('%s cannot take the table (%s); name a file with both markers.' %
                (arguments.readme, error))

@@ -7,14 +7,15 @@ import sys
 import conftest
 import differences
 import numpy as np
+import reading
 import report
 import scipy.stats
 import tables
 
 
 def of(seed, width, criterion, reconstruction, fine_tuned, top1, **more):
-  return report.network(dict(
-      dict.fromkeys(report.COLUMNS, ''), seed=str(seed), top1=str(top1),
+  return reading.network(dict(
+      dict.fromkeys(reading.COLUMNS, ''), seed=str(seed), top1=str(top1),
       top5='100', conv1_channels=str(width), criterion=criterion,
       fine_tuned=fine_tuned, reconstruction=reconstruction, **more))
 
@@ -144,7 +145,7 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
                           ['8', '-2.00 [-4.48, 0.48] (3)']]
   # The report's tables are without them.
   path = tmp_path / 'networks.csv'
-  path.write_bytes(report.as_csv(report.COLUMNS, networks))
+  path.write_bytes(report.as_csv(reading.COLUMNS, networks))
   (tmp_path / 'README.md').write_text(
       '<!-- equal published --><!-- /equal published -->')
   result = subprocess.run(

@@ -15,7 +15,7 @@ import cifar10_input
 import conftest
 import numpy as np
 import pytest
-import report
+import reading
 import tables
 from cifar10_input import UserError
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -204,7 +204,7 @@ def test_network_reader(tmp_path_factory, result, made):
   files.write_json(str(path), dict(GOOD, **result))
   files.write_json(str(folder / 'run.json'), dict(MADE, **made))
   try:
-    network = report.read_network(str(path))
+    network = reading.read_network(str(path))
   except ValueError as error:
     assert str(path) in str(error)
   else:
@@ -222,7 +222,7 @@ def test_networks_csv_reader(tmp_path_factory, change):
   path = tmp_path_factory.getbasetemp() / 'networks.csv'
   path.write_bytes(changed(NETWORKS, change))
   try:
-    networks = report.read_file(str(path))
+    networks = reading.read_file(str(path))
   except ValueError:   # Of a UnicodeDecodeError, too, main makes a sentence.
     return
   if networks:

@@ -19,6 +19,7 @@ import figures
 import matplotlib
 import numpy as np
 import pytest
+import reading
 import report
 import tables
 from thinet import files
@@ -45,7 +46,7 @@ def write(folder, **values):
                  'data_digest': 'tested'}, **values)
   for name, making in made.items():
     settings = making.setdefault('settings', {}) if name == 'run' else making
-    settings.update((key, values[key]) for key in report.SHARED
+    settings.update((key, values[key]) for key in reading.SHARED
                     if key in values)
     settings.setdefault('data_digest', 'trained')
     files.write_json(str(folder / (name + '.json')), making)
@@ -289,20 +290,20 @@ def test_a_folder_and_its_networks_csv_give_the_same(sweep, tmp_path):
     (['10', '10.2449', '10.4898'], '10.245', '10.24'),
     (['0.004', '0.0045', '0.0055'], '0.005', '0.00')])
 def test_a_mean_is_rounded_once(values, three, two):
-  network = dict.fromkeys(report.COLUMNS, '')
+  network = dict.fromkeys(reading.COLUMNS, '')
   network.update(conv1_channels='8', criterion='scratch', fine_tuned='no',
                  top5='100')
-  row, = tables.rows([report.network(dict(network, top1=value))
+  row, = tables.rows([reading.network(dict(network, top1=value))
                       for value in values], {})
   assert report.rounded(row)['top1_mean'] == three
   assert tables.spread(row, 'top1').split(' ± ')[0] == two
 
 
 def test_a_standard_deviation_is_rounded_once():
-  network = dict.fromkeys(report.COLUMNS, '')
+  network = dict.fromkeys(reading.COLUMNS, '')
   network.update(conv1_channels='8', criterion='scratch', fine_tuned='no',
                  top5='100')
-  row, = tables.rows([report.network(dict(network, top1=value))
+  row, = tables.rows([reading.network(dict(network, top1=value))
                       for value in ('10', '10.2449', '10.4898')], {})
   assert report.rounded(row)['top1_sd'] == '0.245'
   assert tables.spread(row, 'top1') == '10.24 ± 0.24'
@@ -396,7 +397,7 @@ def test_no_cell_of_a_marked_table_wraps(name):
 
 
 def test_narrow_table_by_hand(sweep):
-  networks = report.read_folder(str(sweep), [])
+  networks = reading.read_folder(str(sweep), [])
   table = tables.narrow(tables.rows(networks, {}))
   assert table.splitlines() == [
       '| conv1 |          scratch | full | network | none, fine-tuned | '
@@ -483,14 +484,14 @@ def test_a_network_that_was_made_again_counts_once(sweep):
   assert run(sweep).returncode == 0   # Of another width.
   write(sweep / 'seed1' / 'two', conv1_channels=8, top1=2.0, top5=99.0, seed=1)
   faults = []
-  networks = report.read_folder(str(sweep), faults)
+  networks = reading.read_folder(str(sweep), faults)
   assert 'two is left out: ' in str(faults) and len(faults) == 1
   assert [each['top1'] for each in networks if each['top1'] < 3] == [1]
 
 
 def test_several_precisions_are_said(tmp_path):
   path = tmp_path / 'networks.csv'
-  path.write_text(','.join(report.COLUMNS) + '\n' + GOOD +
+  path.write_text(','.join(reading.COLUMNS) + '\n' + GOOD +
                   GOOD.replace('0,fast', '1,fast').replace('32,', '16,'))
   assert run(path).stderr == (
       'Networks of several precisions are in one table: float16, float32.\n')
@@ -553,7 +554,7 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
         inner[key] = value
         files.write_json(path, changed)
         try:
-          found = report.read_network(str(folder / 'eval.json'))
+          found = reading.read_network(str(folder / 'eval.json'))
         except ValueError as error:
           assert str(folder / 'eval.json') in str(error)
           assert len(str(error).splitlines()) == 1 and len(str(error)) < 500
@@ -561,8 +562,8 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
           shown += 1
           if found:
             assert tables.full(tables.rows([found], {})).isascii()
-            assert report.as_csv(report.COLUMNS, [found])
-            report.check_data({'a': found, 'b': found})
+            assert report.as_csv(reading.COLUMNS, [found])
+            reading.check_data({'a': found, 'b': found})
   assert shown
 
 
@@ -595,7 +596,7 @@ GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
     ([GOOD.replace('81.5', '81.25')], 3, 'seed and mode of line 2')])
 def test_a_broken_networks_csv_is_one_sentence(tmp_path, lines, line, value):
   path = tmp_path / 'networks.csv'
-  path.write_text(','.join(report.COLUMNS) + '\n' + GOOD)
+  path.write_text(','.join(reading.COLUMNS) + '\n' + GOOD)
   assert run(path).returncode == 0
   before = {name: (tmp_path / name).read_bytes()
             for name in os.listdir(tmp_path)}
@@ -625,10 +626,10 @@ def test_a_file_that_is_no_networks_csv(tmp_path, content, words):
 def test_a_file_of_other_weights_or_images_is_no_network(tmp_path, other):
   write(tmp_path / 'a', conv1_channels=8, top1=80.0, top5=99.0)
   write(tmp_path / 'b', **dict(other, conv1_channels=8, top1=80.0, top5=99.0))
-  found = report.read_network(str(tmp_path / 'a' / 'eval.json'))
+  found = reading.read_network(str(tmp_path / 'a' / 'eval.json'))
   assert tables.cell(found) == (8, 'scratch', '', 'no')
   assert (found['top1'], found['top5']) == (80, 99)
-  assert report.read_network(str(tmp_path / 'b' / 'eval.json')) is None
+  assert reading.read_network(str(tmp_path / 'b' / 'eval.json')) is None
 
 
 @pytest.mark.parametrize('bad', [
@@ -637,11 +638,11 @@ def test_figures_that_cannot_be_are_refused(tmp_path, bad):
   write(tmp_path / 'a', **dict({'conv1_channels': 8, 'top1': 80.0,
                                 'top5': 99.0}, **bad))
   with pytest.raises(ValueError, match='eval.json is left out'):
-    report.read_network(str(tmp_path / 'a' / 'eval.json'))
+    reading.read_network(str(tmp_path / 'a' / 'eval.json'))
 
 
 def test_nothing_to_report(tmp_path):
-  (tmp_path / 'a.csv').write_text(','.join(report.COLUMNS) + '\n')
+  (tmp_path / 'a.csv').write_text(','.join(reading.COLUMNS) + '\n')
   for source in (tmp_path, tmp_path / 'none', tmp_path / 'a.csv'):
     result = run(source)
     assert result.returncode == 1 and str(source) in result.stderr
@@ -651,7 +652,7 @@ def test_nothing_to_report(tmp_path):
 def test_a_table_is_of_one_schedule_and_of_conv1_alone(tmp_path):
   path = tmp_path / 'networks.csv'
   published = GOOD.replace('fast', 'published')
-  text = ','.join(report.COLUMNS) + '\n' + GOOD
+  text = ','.join(reading.COLUMNS) + '\n' + GOOD
   path.write_text(text)
   assert '|     8 | scratch | 1 |' in run(path).stdout.replace('  1', ' 1')
   path.write_text(text + published.replace('81.5', '82.5') +
@@ -704,7 +705,7 @@ def test_sections_of_a_readme_are_replaced_in_place(sweep):
   for _ in range(2):
     result = run(sweep, '--readme=%s' % readme)
     assert result.returncode == 0
-    table = tables.narrow(tables.rows(report.read_folder(str(sweep), []), {}))
+    table = tables.narrow(tables.rows(reading.read_folder(str(sweep), []), {}))
     assert readme.read_text() == text % ('\n%s\n' % table)
   for wrong in ('<!-- /table --> <!-- table -->', '<!-- table -->', 'none',
                 '<!-- table --><!-- table --><!-- /table --><!-- /table -->'):
@@ -796,8 +797,9 @@ top5_sd,multiply_adds_mean,parameters_mean
   assert [re.sub(' +', ' ', line) for line in gained] == [
       '| 0.25 | 1.00 [-0.24, 2.24] (3) |']
   # Without the parents, nothing is said to be lost.
-  assert differences.lost([each for each in report.read_folder(str(budgets), [])
-                      if each['budget'] != ''], 'budget').count('\n') == 1
+  networks = reading.read_folder(str(budgets), [])
+  assert differences.lost([each for each in networks if each['budget'] != ''],
+                          'budget').count('\n') == 1
   # The file says the same, and to a README.
   with mock.patch('figures.draw', lambda *_: b''):
     again = run(budgets / 'networks.csv', '--differences', '--published=')
@@ -830,7 +832,7 @@ def test_a_training_without_a_compression_of_its_budget_is_left_out(budgets,
     for folder in (budgets / 'seed0').glob('least_squares_*'):
       shutil.rmtree(folder)
   faults = []
-  networks = report.read_folder(str(budgets), faults)
+  networks = reading.read_folder(str(budgets), faults)
   assert faults == [
       '%s is left out: no compression to its budget beside it has its widths; '
       'run the sweep again, or move it away.' % scratch]
@@ -842,7 +844,7 @@ def test_a_network_is_rated_at_its_widths(budgets):
   path = str(budgets / 'seed0' / 'scratch_budget0.25' / 'eval.json')
   files.write_json(path, dict(files.read_json(path), local3_units=95))
   with pytest.raises(ValueError, match='about local3_units = 95, not 96'):
-    report.read_network(path)
+    reading.read_network(path)
 
 
 def row(width, criterion, reconstruction, fine_tuned, top1, n=1, **more):
