@@ -354,6 +354,10 @@ def test_committed_tables_are_those_of_networks_csv(tmp_path, folder, readmes,
                            text, flags=re.S), encoding='utf-8')
     assert run(tmp_path / 'networks.csv', '--readme=%s' % copy,
                *more).returncode == 0
+    if '<!-- widths -->' in text:
+      subprocess.run([sys.executable, os.path.join(RESULTS, 'widths.py'),
+                      os.path.join(folder, 'widths.json'),
+                      '--readme=%s' % copy], check=True)
     assert copy.read_text(encoding='utf-8') == text
   for name in os.listdir(tmp_path):
     if name.endswith('.csv'):
