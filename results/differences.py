@@ -246,7 +246,7 @@ def shorter(networks):
                     'conv1_channels')
     one, other = (('least_squares', how, 'yes' if number else 'no')
                   for how in ('network', 'none'))
-    columns['%s epochs' % number] = {
+    columns['%g epoch%s' % (number, 's' * (number != 1))] = {
         key[0]: (found[key], found[key[:1] + other])
         for key in list(found) if key[1:] == one}
   return compared(columns)

@@ -124,7 +124,7 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
                    finetune_epochs=finetune_epochs))
 
     for how, tops in (('none', (20, 76, 81)), ('network', (70, 79 + seed, 82))):
-      for number, fine_tuned, top1 in zip(('', '1', '20'), ('no', 'yes', 'yes'),
+      for number, fine_tuned, top1 in zip(('', '1.0', '20'), ('no', 'yes', 'yes'),
                                           tops):
         add('128', number, 'least_squares', how, fine_tuned, top1, to=networks)
     add('128', '', 'scratch', '', 'no', 80, to=networks)
@@ -137,7 +137,7 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
   others = [each for each in networks if each['epochs'] != 128]
   assert tables.usual(others) == others
   assert texts(differences.shorter(networks)) == [
-      ['conv1', '0 epochs', '1 epochs', '20 epochs'],
+      ['conv1', '0 epochs', '1 epoch', '20 epochs'],
       ['8', '50.00 [50.00, 50.00] (3)', '4.00 [1.52, 6.48] (3)',
        '1.00 [1.00, 1.00] (3)']]
   equal = differences.equal(networks)
