@@ -72,15 +72,25 @@ def order(key):
 
 
 def usual(networks, columns=('epochs', 'finetune_epochs')):
-  """Leaves out networks of other epochs than the usual, if there are those."""
-  def number(network, name):
-    return EPOCHS.get(network['schedule']) if name == 'epochs' else (
-        FINETUNE_EPOCHS)
+  """Leaves out networks of other epochs than the usual.
 
+  Args:
+    networks: those of one schedule.
+    columns: in which the numbers of epochs are.
+
+  Returns:
+    The networks of the schedule's number of epochs, or of the most frequent if
+    none has that, and those of which it is not known.
+  """
+  schedule = next((each['schedule'] for each in networks if each['schedule']),
+                  '')
   for name in columns:
-    if any(network[name] == number(network, name) for network in networks):
-      networks = [network for network in networks
-                  if network[name] in ('', number(network, name))]
+    counts = collections.Counter(each[name] for each in networks
+                                 if each[name] != '')
+    number = FINETUNE_EPOCHS if name != 'epochs' else EPOCHS.get(schedule)
+    if counts and number not in counts:
+      number = max(counts, key=lambda each: (counts[each], each))
+    networks = [each for each in networks if each[name] in ('', number)]
   return networks
 
 
