@@ -383,6 +383,9 @@ MUTATIONS = {
         ],
     },
     'cifar10_train.py': {
+        'test_bad_input.py::test_images_to_rate_on_are_checked_first[train]': [
+            ('  cifar10_eval.check_evaluate()   # Not', '  # Not'),
+        ],
         'test_cifar10_train.py::test_the_seed_draws_the_initial_weights': [
             ('set_random_seed(FLAGS.seed)', 'set_random_seed(0)'),
         ],
@@ -916,6 +919,10 @@ MUTATIONS = {
         ],
     },
     'thinet_compress.py': {
+        'test_bad_input.py::test_images_to_rate_on_are_checked_first'
+        '[compress]': [
+            ('  cifar10_eval.check_evaluate()\n', ''),
+        ],
         'test_thinet_compress.py::test_the_parent_is_taken_by_its_averages': [
             ('checkpoint.averages(found.arrays))', '{name: found.arrays[name] '
              'for name in cifar10.weight_shapes()})'),
