@@ -19,7 +19,6 @@ old flags and more epochs, the published schedule gives the bits of a run that
 was that long from the start.
 """
 import contextlib
-import datetime
 import json
 import os
 import platform
@@ -35,6 +34,7 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import devices
 from thinet import files
+from thinet import hooks
 from thinet import loop
 from thinet import operations
 from thinet import summaries
@@ -43,7 +43,6 @@ from thinet import tensorflow as tf
 import numpy as np
 
 EVAL_EPOCHS = 4   # So the test images take 2 % of a training's time.
-LONGEST_RUN = 1000   # Steps of a GPU's loop, so that a stop saves within 2 s.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
@@ -98,258 +97,13 @@ SCHEDULES = {each.name: each for each in (cifar10.PUBLISHED, cifar10.FAST)}
 
 
 class Plan(typing.NamedTuple):
-  """What a training does, and the settings that its checkpoints carry."""
+  """What a training does: flags, schedule and data, settled."""
   schedule: cifar10.Schedule
   widths: cifar10.Widths
   learning_rate: float         # The highest.
-  epochs: float                # Passes over the training images.
-  steps_per_epoch: float
-  last_step: int               # Number of steps in all.
-  settings: dict
   examples: int                # Training images.
   test_examples: int           # Test images, 0 if there are none to rate on.
-  eval_frequency: int          # Steps between ratings; 0 for none.
-
-  def due(self, step, frequency):
-    """Whether this step shows what it shows so often; the last one does."""
-    return frequency and (step % frequency == 0 or step == self.last_step - 1)
-
-  def unseen(self, step):
-    """Number of steps from this one on that end before one that shows, saves or
-    rates anything; 1 if this one does."""
-    shown = [each for each in (FLAGS.log_frequency, FLAGS.histogram_frequency)
-             if each]
-    if any(self.due(step, each) for each in shown):
-      return 1
-    ends = shown + [FLAGS.checkpoint_frequency]
-    if self.test_examples:
-      ends.append(self.eval_frequency)
-    return min([LONGEST_RUN, self.last_step - 1 - step] +
-               [each - step % each for each in ends])
-
-
-class Model(typing.NamedTuple):
-  """The parts of the graph that a training runs."""
-  loss: 'tf.Tensor'
-  learning_rate: 'tf.Tensor'
-  train_op: 'tf.Operation'
-  loop: loop.Loop              # None on a processor.
-  rating: 'Rating'             # None without test images.
-
-
-class Rating(typing.NamedTuple):
-  """The averaged network on the test images, a batch at a time."""
-  batch: 'tf.Tensor'             # int64 placeholder: number of the batch.
-  batches: int
-  hits: 'tf.Tensor'              # int64 [2]: images right at 1 and at 5.
-
-
-class _Hook:
-  """A tf.train.SessionRunHook that does nothing; see thinet/tensorflow.py."""
-
-  def begin(self):
-    pass
-
-  def after_create_session(self, session, coord):
-    pass
-
-  def before_run(self, run_context):
-    pass
-
-  def after_run(self, run_context, run_values):
-    pass
-
-  def end(self, session):
-    pass
-
-
-class _Clock(_Hook):
-  """The next step, and the number of steps that the present run makes.
-
-  The first of the hooks: in the after_run of the others, `step` has moved on.
-  Where there is a loop, it is compiled before the first step.
-  """
-
-  def __init__(self, plan, loop, step):
-    self._plan, self._loop = plan, loop
-    self.step, self.count = step, 1
-
-  def after_create_session(self, session, coord):
-    if self._loop and not self._loop.compile(session):
-      self._loop = None
-
-  def run(self, session, train_op):
-    """Makes as many steps as can be made at once."""
-    self.count = self._plan.unseen(self.step) if self._loop else 1
-    if self.count > 1:
-      session.run(self._loop.made, {self._loop.count: self.count})
-    else:
-      session.run(train_op)
-
-  def after_run(self, run_context, run_values):
-    self.step += self.count
-
-
-class _LoggerHook(_Hook):
-  """Prints the tutorial's line, writes summaries, requires a finite loss."""
-
-  def __init__(self, plan, model, clock, stop):
-    self._plan, self._model = plan, model
-    self._clock, self._stop = clock, stop
-    self._writer = tf.summary.FileWriter(
-        FLAGS.train_dir, filename_suffix='.training-%d' % clock.step)
-    self._scalars = tf.summary.merge_all()
-    self._histograms = tf.summary.merge_all('histograms')
-    self._start = None
-
-  def after_create_session(self, session, coord):
-    step = self._clock.step
-    if step:  # TensorBoard then drops a killed run's later events.
-      self._write('add_session_log',
-                  tf.SessionLog(status=tf.SessionLog.START), step)
-    else:
-      self._write('add_graph', session.graph)
-    self.show(summaries.layout(), step)
-    self.show(summaries.command(cifar10.command()), step)
-
-  def before_run(self, run_context):
-    step = self._clock.step
-    if self._clock.count > 1:
-      return tf.train.SessionRunArgs({'loss': self._model.loop.loss,
-                                      'made': self._model.loop.made})
-    fetches = {'loss': self._model.loss}
-    if self._plan.due(step, FLAGS.log_frequency):
-      fetches['scalars'] = self._scalars
-      fetches['learning_rate'] = self._model.learning_rate
-    if self._plan.due(step, FLAGS.histogram_frequency):
-      fetches['histograms'] = self._histograms
-    return tf.train.SessionRunArgs(fetches)
-
-  def after_run(self, run_context, run_values):
-    results = run_values.results
-    step = self._clock.step - self._clock.count
-    if not np.isfinite(results['loss']):
-      raise UserError(
-          'Loss is %s at step %d with learning rate %g; the last good '
-          'checkpoint in %s is kept, lower --learning_rate.' % (
-              results['loss'], step + results.get('made', 1) - 1,
-              run_context.session.run(self._model.learning_rate),
-              FLAGS.train_dir))
-    if 'scalars' in results:
-      self.show(results['scalars'], step)
-      self._log(step, results['loss'], results['learning_rate'])
-    if 'histograms' in results:
-      self.show(results['histograms'], step)
-
-  def _log(self, step, loss, rate):
-    # The first interval includes the graph's start, so it gives no rate.
-    plan, speed, left = self._plan, 'first step', ''
-    if self._start:
-      before, start = self._start
-      seconds = max(time.perf_counter() - start, 1e-9) / (step - before)
-      speed = '%.1f examples/sec; %.3f sec/batch' % (FLAGS.batch_size / seconds,
-                                                     seconds)
-      left = ', %s left' % datetime.timedelta(
-          seconds=round(seconds * (plan.last_step - step)))
-      self.show(tf.Summary(value=[tf.Summary.Value(
-          tag='examples_per_second',
-          simple_value=FLAGS.batch_size / seconds)]), step)
-    self._start = step, time.perf_counter()
-    self.say('step %d, loss = %.2f (%s); step %d of %d, epoch %.1f of %g, '
-             'learning rate %.3g%s' % (
-                 step, loss, speed, step, plan.last_step,
-                 step / plan.steps_per_epoch, plan.epochs, rate, left))
-
-  def say(self, words):
-    """Prints a line that begins with the time."""
-    try:
-      print('%s: %s' % (datetime.datetime.now(), words), flush=True)
-    except OSError:   # Nobody reads any more, or the log's disk is full.
-      files.close_output()
-      self._stop(signal.SIGPIPE)
-
-  def show(self, summary, step):
-    """Writes a tf.Summary, or the bytes of one, for TensorBoard."""
-    self._write('add_summary', summary, step)
-
-  def pause(self, seconds):
-    """Leaves seconds without steps out of the time that a step takes."""
-    if self._start:
-      step, start = self._start
-      self._start = step, start + seconds
-
-  def _write(self, method, *arguments):
-    try:
-      getattr(self._writer, method)(*arguments)
-    except checkpoint.write_errors() as error:
-      raise files.not_written(FLAGS.train_dir, error)
-
-  def end(self, session):
-    self._write('close')
-
-
-class _RatingHook(_Hook):
-  """Rates the averaged weights on the test images; changes nothing.
-
-  At the start, every plan.eval_frequency steps, and at the end.
-  """
-
-  def __init__(self, plan, rating, clock, logger):
-    self._plan, self._rating = plan, rating
-    self._clock, self._logger = clock, logger
-
-  def after_create_session(self, session, coord):
-    if self._clock.step % self._plan.eval_frequency == 0:
-      self._rate(session)
-
-  def after_run(self, run_context, run_values):
-    last = self._clock.step == self._plan.last_step
-    if last or (self._clock.step % self._plan.eval_frequency == 0 and
-                not run_context.stop_requested):
-      self._rate(run_context.session)
-
-  def _rate(self, session):
-    start = time.perf_counter()
-    hits = sum(session.run(self._rating.hits, {self._rating.batch: number})
-               for number in range(self._rating.batches))
-    shares = hits / self._plan.test_examples
-    self._logger.show(summaries.precision(*shares), self._clock.step)
-    self._logger.say('step %d, precision @ 1 = %.4f, @ 5 = %.4f (%d test '
-                     'images)' % (self._clock.step, *shares,
-                                  self._plan.test_examples))
-    self._logger.pause(time.perf_counter() - start)
-
-
-class _CheckpointHook(_Hook):
-  """Saves finite weights: at intervals, at the end, and when told to stop."""
-
-  def __init__(self, settings, clock, last_step):
-    self._settings, self._clock, self._last_step = settings, clock, last_step
-    self._variables = {var.op.name: var for var in tf.global_variables()
-                       if var.op.name != checkpoint.SETTINGS}
-    self.signal = None
-
-  def stop(self, number, frame=None):
-    """Notes a signal; the training saves and ends after the present step."""
-    self.signal = self.signal or number
-
-  def after_run(self, run_context, run_values):
-    step = self._clock.step
-    stop = self.signal is not None or step >= self._last_step
-    if stop or step % FLAGS.checkpoint_frequency == 0:
-      self._save(run_context.session)
-    if stop:
-      run_context.request_stop()
-
-  def _save(self, session):
-    arrays = session.run(self._variables)
-    if checkpoint.not_finite(arrays):
-      raise UserError(
-          'A weight is not finite after step %d; the last good checkpoint in '
-          '%s is kept, lower --learning_rate.' % (self._clock.step - 1,
-                                                  FLAGS.train_dir))
-    checkpoint.save(FLAGS.train_dir, arrays, self._settings, self._clock.step,
-                    FLAGS.keep_checkpoints)
+  run: hooks.Run
 
 
 def way_on(folder):
@@ -366,10 +120,10 @@ def require_same(folder, found, plan):
   Where a new run could go on from the network, the text has the command.
   """
   try:
-    checkpoint.require_same(folder, found, plan.settings)
+    checkpoint.require_same(folder, found, plan.run.settings)
   except checkpoint.CheckpointError as error:
     if plan.schedule.name not in SCHEDULES or (
-          any(found.get(name) != plan.settings.get(name)
+          any(found.get(name) != plan.run.settings.get(name)
             for name in cifar10.Widths._fields)):
       raise
     raise checkpoint.CheckpointError(
@@ -401,10 +155,10 @@ def resume_point(folder, plan):
     return None, 0
   require_same(folder, found.settings, plan)
   step = int(found.arrays['global_step'])
-  if step > plan.last_step:
+  if step > plan.run.last_step:
     raise UserError('%s is at step %d, beyond the %d of this training; name '
                     'another --train_dir, or give as many --epochs or '
-                    '--max_steps.' % (folder, step, plan.last_step))
+                    '--max_steps.' % (folder, step, plan.run.last_step))
   return found, step
 
 
@@ -424,9 +178,10 @@ def record_run(plan, seconds=None):
   if not isinstance(run.get('seconds', 0), (int, float)):
     del run['seconds']
   run.update(
-      command=cifar10.command(), flags=given_flags(), settings=plan.settings,
-      seed=FLAGS.seed, epochs=plan.epochs, last_step=plan.last_step,
-      data_digest=plan.settings['data_digest'], device=operations.device(),
+      command=cifar10.command(), flags=given_flags(),
+      settings=plan.run.settings, seed=FLAGS.seed, epochs=plan.run.epochs,
+      last_step=plan.run.last_step,
+      data_digest=plan.run.settings['data_digest'], device=operations.device(),
       versions={'python': platform.python_version(),
                 'tensorflow': tf.__version__, 'numpy': np.__version__})
   commit = checkpoint.git_commit()
@@ -463,8 +218,8 @@ def header(plan):
           '%s test images to rate on' % format(plan.test_examples, ',')
           if plan.test_examples else 'no rating on test images'),
       'Training: schedule %s, %s steps of %d images (%g epochs), %s, seed %d.' %
-      (plan.schedule.name, format(plan.last_step, ','), FLAGS.batch_size,
-       round(plan.epochs, 2), FLAGS.precision, FLAGS.seed),
+      (plan.schedule.name, format(plan.run.last_step, ','), FLAGS.batch_size,
+       round(plan.run.epochs, 2), FLAGS.precision, FLAGS.seed),
       'Device: %s.' % operations.device(),
       'Folder: %s.' % FLAGS.train_dir]
   gpu = operations.unused_gpu()
@@ -478,7 +233,7 @@ def require_record(plan):
   """Writes a finished run's run.json again if it is damaged, or of less."""
   path = os.path.join(FLAGS.train_dir, 'run.json')
   with contextlib.suppress(OSError, ValueError, KeyError):
-    if files.read_json(path)['last_step'] == plan.last_step:
+    if files.read_json(path)['last_step'] == plan.run.last_step:
       return
   record_run(plan)
 
@@ -521,8 +276,14 @@ def make_plan(schedule, widths, made):
                   random_streams=cifar10_input.RANDOM_STREAMS)
   if schedule.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
-  return Plan(schedule, widths, rate, epochs, steps_per_epoch, last_step,
-              settings, examples, test_examples, frequency)
+  return Plan(schedule, widths, rate, examples, test_examples, hooks.Run(
+      folder=FLAGS.train_dir, settings=settings, batch_size=FLAGS.batch_size,
+      steps_per_epoch=steps_per_epoch, epochs=epochs, last_step=last_step,
+      log_frequency=FLAGS.log_frequency,
+      histogram_frequency=FLAGS.histogram_frequency,
+      eval_frequency=frequency,
+      checkpoint_frequency=FLAGS.checkpoint_frequency,
+      keep_checkpoints=FLAGS.keep_checkpoints))
 
 
 def build_step(plan, stream, preconditioners, towers):
@@ -542,8 +303,8 @@ def build_step(plan, stream, preconditioners, towers):
   loss = cifar10.loss(logits, labels, plan.schedule.label_smoothing)
   summaries.add_curves(logits, labels)
   learning_rate = cifar10.learning_rate_at(
-      global_step, plan.schedule, plan.learning_rate, plan.steps_per_epoch,
-      plan.last_step)
+      global_step, plan.schedule, plan.learning_rate, plan.run.steps_per_epoch,
+      plan.run.last_step)
   return loss, learning_rate, cifar10.train(
       loss, global_step, learning_rate, plan.schedule, preconditioners)
 
@@ -557,7 +318,7 @@ def build_model(plan, stream, preconditioners):
     preconditioners: as for cifar10.train.
 
   Returns:
-    Model.
+    hooks.Model.
   """
   tf.set_random_seed(FLAGS.seed)
   towers, many = cifar10.towers(FLAGS.batch_size), None
@@ -568,9 +329,10 @@ def build_model(plan, stream, preconditioners):
       with tf.variable_scope(tf.get_variable_scope(), reuse=True):
         many = loop.Loop(lambda: build_step(plan, stream, preconditioners,
                                             1)[::2])
-  tf.get_variable(checkpoint.SETTINGS, initializer=json.dumps(plan.settings),
-                  trainable=False)
-  return Model(*step, many, build_rating(plan) if plan.test_examples else None)
+  tf.get_variable(checkpoint.SETTINGS, trainable=False,
+                  initializer=json.dumps(plan.run.settings))
+  return hooks.Model(*step, many,
+                     build_rating(plan) if plan.test_examples else None)
 
 
 def build_rating(plan):
@@ -580,7 +342,7 @@ def build_rating(plan):
     plan: Plan.
 
   Returns:
-    Rating.
+    hooks.Rating.
   """
   averages = {var.op.name: var for var in tf.global_variables()
               if var.op.name.endswith(checkpoint.AVERAGE)}
@@ -596,7 +358,8 @@ def build_rating(plan):
                                      cifar10.towers(size))
   hits = tf.stack([tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, k),
                                          tf.int64)) for k in (1, 5)])
-  return Rating(batch, -(-plan.test_examples // size), hits)
+  return hooks.Rating(batch, -(-plan.test_examples // size),
+                      plan.test_examples, hits)
 
 
 def make_steps(plan, model, found, step, initial):
@@ -604,7 +367,7 @@ def make_steps(plan, model, found, step, initial):
 
   Args:
     plan: Plan.
-    model: Model, in the default graph.
+    model: hooks.Model, in the default graph.
     found: checkpoint.Checkpoint to continue, or None.
     step: the step to begin at.
     initial: name -> array to start from without a checkpoint, or None.
@@ -613,7 +376,7 @@ def make_steps(plan, model, found, step, initial):
     Number of the signal that stopped the training, or None.
 
   Raises:
-    UserError: the loss or a weight is not finite.
+    hooks.NotFiniteError: the loss or a weight is not finite.
     FileError: the folder cannot be written to.
   """
   def initialize(scaffold, session):
@@ -624,18 +387,19 @@ def make_steps(plan, model, found, step, initial):
                                   for var in tf.global_variables()
                                   if var.op.name in initial})
 
-  clock = _Clock(plan, model.loop, step)
-  checkpoint_hook = _CheckpointHook(plan.settings, clock, plan.last_step)
-  logger = _LoggerHook(plan, model, clock, checkpoint_hook.stop)
-  hooks = [clock, logger, checkpoint_hook]
+  clock = hooks.Clock(plan.run, model.loop, step)
+  checkpoint_hook = hooks.CheckpointHook(plan.run, clock)
+  logger = hooks.LoggerHook(plan.run, model, clock, checkpoint_hook.stop,
+                            cifar10.command())
+  used = [clock, logger, checkpoint_hook]
   if model.rating:
-    hooks.append(_RatingHook(plan, model.rating, clock, logger))
+    used.append(hooks.RatingHook(plan.run, model.rating, clock, logger))
   tf.config.experimental.enable_tensor_float_32_execution(   # Compiled in, too.
       FLAGS.precision == 'tf32')
   with tf.train.MonitoredTrainingSession(
       scaffold=tf.train.Scaffold(init_fn=initialize,
                                  saver=tf.train.Saver()),   # Unused.
-      hooks=hooks,
+      hooks=used,
       config=cifar10.session_config(cifar10.towers(FLAGS.batch_size)),
       save_checkpoint_steps=None, save_checkpoint_secs=None,
       save_summaries_steps=None, save_summaries_secs=None,
@@ -643,9 +407,9 @@ def make_steps(plan, model, found, step, initial):
     cifar10.on_stop(checkpoint_hook.stop)
     if found:
       print('Continuing %s at step %d of %d.' % (found.path, step,
-                                                 plan.last_step))
+                                                 plan.run.last_step))
     while not session.should_stop():
-      clock.run(session, model.train_op)
+      clock.make(session, model.train_op)
   tf.config.experimental.enable_tensor_float_32_execution(False)
   return checkpoint_hook.signal
 
@@ -687,19 +451,19 @@ def train(schedule, widths, stream='training', initial=None,
   cifar10_eval.check_evaluate()   # Not only when all is trained.
   lock = files.hold(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)
-  if step >= plan.last_step:
+  if step >= plan.run.last_step:
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
-                                              plan.last_step))
+                                              plan.run.last_step))
     require_record(plan)
     cifar10_eval.rate_made(FLAGS.train_dir)
     return 0
   if not found and initial:
     step = int(initial.get('global_step', 0))
-    if step >= plan.last_step:
+    if step >= plan.run.last_step:
       raise UserError('The network of %s is at step %d, and this training ends '
                       'at step %d; give more --epochs or --max_steps, which '
                       'count from its first step.' % (
-                          FLAGS.checkpoint_dir, step, plan.last_step))
+                          FLAGS.checkpoint_dir, step, plan.run.last_step))
   graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
   if FLAGS.precision == 'tf32' and not operations.on_gpu():
     raise UserError('--precision=tf32 needs a GPU that TensorFlow sees; leave '
@@ -713,7 +477,11 @@ def train(schedule, widths, stream='training', initial=None,
   with graph.as_default():
     model = build_model(plan, stream, matrices)
     record_run(plan)
-    stopped_by = make_steps(plan, model, found, step, initial)
+    try:
+      stopped_by = make_steps(plan, model, found, step, initial)
+    except hooks.NotFiniteError as error:
+      raise UserError('%s; the last good checkpoint in %s is kept, lower '
+                      '--learning_rate.' % (error, FLAGS.train_dir))
   cifar10.on_stop(cifar10.raise_stopped)
   record_run(plan, time.perf_counter() - start)
   lock.close()

@@ -59,7 +59,7 @@ EPOCHS = 128 if GPU else 0.01
 
 
 def our_model(data_dir, width, precision):
-  """Builds a training; returns (session, cifar10_train.Model)."""
+  """Builds a training; returns (session, hooks.Model)."""
   import cifar10
   import cifar10_train
   from thinet import loop

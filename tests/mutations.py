@@ -407,28 +407,9 @@ MUTATIONS = {
             ('steps_per_epoch = examples / FLAGS.batch_size',
              'steps_per_epoch = examples / 128'),
         ],
-        'test_loop.py::test_a_loss_that_is_not_finite_ends_the_loop': [
-            ("step + results.get('made', 1) - 1", 'step'),
-        ],
-        'test_loop.py::test_a_training_with_the_loop': [
-            ('      session.run(self._loop.made, '
-             '{self._loop.count: self.count})\n',
-             '      session.run(train_op)\n'),
-        ],
         'test_loop.py::test_all_of_the_loop_is_on_the_device': [
             ('with tf.device(loop.DEVICE if on_gpu else None):',
              'with tf.device(None):'),
-        ],
-        'test_loop.py::test_runs_end_where_something_is_due': [
-            ('[LONGEST_RUN, self.last_step - 1 - step]',
-             '[LONGEST_RUN, self.last_step - step]'),
-            ('ends = shown + [FLAGS.checkpoint_frequency]', 'ends = shown'),
-            ('      ends.append(self.eval_frequency)', '      pass'),
-            ('[each - step % each for each in ends]',
-             '[each - step % each - 1 for each in ends]'),
-        ],
-        'test_loop.py::test_steps_that_xla_cannot_compile_run_one_by_one': [
-            ('      self._loop = None\n', ''),
         ],
         'test_loop.py::test_tf32_is_for_the_steps_alone': [
             ("      FLAGS.precision == 'tf32')\n  with",
@@ -440,13 +421,7 @@ MUTATIONS = {
             ("FLAGS.precision == 'tf32' and not", "FLAGS.precision == 'x' and "
              'not'),
         ],
-        'test_cifar10_train.py::test_nothing_that_is_not_finite_is_saved': [
-            ('if checkpoint.not_finite(arrays):', 'if False:'),
-            ("if not np.isfinite(results['loss']):", 'if False:'),
-        ],
         'test_cifar10_train.py::test_damaged_checkpoints': [
-            ('if stop or step % FLAGS.checkpoint_frequency',
-             'if stop or (step + 1) % FLAGS.checkpoint_frequency'),
             ('  return found, step\n', '  return found, 0\n'),
             ('  if had and not found:', '  if False:'),
         ],
@@ -454,28 +429,18 @@ MUTATIONS = {
             ('  require_same(folder, found.settings, plan)\n', ''),
             ('**cifar10.narrowed(widths),',
              'conv1_channels=widths.conv1_channels,'),
-            ('any(found.get(name) != plan.settings.get(name)',
+            ('any(found.get(name) != plan.run.settings.get(name)',
              'any(False'),
         ],
         'test_cifar10_train.py::test_more_steps_than_asked_for_are_not_called_'
         'finished': [
-            ('if step > plan.last_step:', 'if False:'),
+            ('if step > plan.run.last_step:', 'if False:'),
         ],
         'test_cifar10_train.py::test_signals_save_and_the_same_command_'
         'continues': [
-            ('self.signal = self.signal or number', 'self.signal = 15'),
             ('    cifar10.on_stop(checkpoint_hook.stop)\n', ''),
         ],
-        'test_cifar10_train.py::test_a_training_whose_reader_has_gone_saves': [
-            ('      self._stop(signal.SIGPIPE)\n', '      raise\n'),
-            ('      files.close_output()\n', ''),
-        ],
-        'test_cifar10_train.py::test_a_clock_that_stands_still': [
-            ('max(time.perf_counter() - start, 1e-9)',
-             '(time.perf_counter() - start)'),
-        ],
         'test_cifar10_train.py::test_log_line_run_json_and_events': [
-            ('step == self.last_step - 1)', 'False)'),
             ('device=operations.device()', "device='processor'"),
         ],
         'test_cifar10_train.py::test_ratings_are_an_evaluations_and_change_no_'
@@ -484,23 +449,15 @@ MUTATIONS = {
              '              if var.op.name.endswith(checkpoint.AVERAGE)}',
              'averages = {var.op.name + checkpoint.AVERAGE: var for var in\n'
              '              tf.global_variables()}'),
-            ('hits / self._plan.test_examples', 'hits / 10000'),
-            ('    last = self._clock.step == self._plan.last_step\n',
-             '    last = False\n'),
-            ('    if self._clock.step % self._plan.eval_frequency == 0:\n',
-             '    if False:\n'),
         ],
         'test_cifar10_train.py::test_few_or_no_test_images': [
             ('  except UserError:\n    return 0',
              '  except OSError:\n    return 0'),
         ],
-        'test_cifar10_train.py::test_as_many_checkpoints_as_asked': [
-            ('FLAGS.keep_checkpoints)', '3)'),
-        ],
         'test_cifar10_train.py::test_more_steps_in_a_new_folder_equal_'
         'one_run': [
             ("    step = int(initial.get('global_step', 0))\n", ''),
-            ('    if step >= plan.last_step:\n', '    if False:\n'),
+            ('    if step >= plan.run.last_step:\n', '    if False:\n'),
         ],
         'test_cifar10_train.py::test_another_schedule_starts_without_'
         'momentum': [
@@ -685,6 +642,63 @@ MUTATIONS = {
         ],
         'test_algebra.py::test_left_over_by_hand': [
             ('-np.maximum(outputs, 0)', '-outputs'),
+        ],
+    },
+    'thinet/hooks.py': {
+        'test_cifar10_train.py::test_a_clock_that_stands_still': [
+            ('max(time.perf_counter() - start, 1e-9)',
+             '(time.perf_counter() - start)'),
+        ],
+        'test_cifar10_train.py::test_a_training_whose_reader_has_gone_saves': [
+            ('      self._stop(signal.SIGPIPE)\n', '      raise\n'),
+            ('      files.close_output()\n', ''),
+        ],
+        'test_cifar10_train.py::test_as_many_checkpoints_as_asked': [
+            ('self._run.keep_checkpoints)', '3)'),
+        ],
+        'test_cifar10_train.py::test_damaged_checkpoints': [
+            ('if stop or step % self._run.checkpoint_frequency',
+             'if stop or (step + 1) % self._run.checkpoint_frequency'),
+        ],
+        'test_cifar10_train.py::test_log_line_run_json_and_events': [
+            ('step == self.last_step - 1)', 'False)'),
+        ],
+        'test_cifar10_train.py::test_nothing_that_is_not_finite_is_saved': [
+            ('if checkpoint.not_finite(arrays):', 'if False:'),
+            ("if not np.isfinite(results['loss']):", 'if False:'),
+        ],
+        'test_cifar10_train.py::test_ratings_are_an_evaluations_and_change_no_'
+        'bit': [
+            ('hits / self._rating.examples', 'hits / 10000'),
+            ('    last = self._clock.step == self._run.last_step\n',
+             '    last = False\n'),
+            ('    if self._clock.step % self._run.eval_frequency == 0:\n',
+             '    if False:\n'),
+        ],
+        'test_cifar10_train.py::test_signals_save_and_the_same_command_'
+        'continues': [
+            ('self.signal = self.signal or number', 'self.signal = 15'),
+        ],
+        'test_loop.py::test_a_loss_that_is_not_finite_ends_the_loop': [
+            ("step + results.get('made', 1) - 1", 'step'),
+        ],
+        'test_loop.py::test_a_training_with_the_loop': [
+            ('      session.run(self._loop.made, '
+             '{self._loop.count: self.count})\n',
+             '      session.run(train_op)\n'),
+        ],
+        'test_loop.py::test_runs_end_where_something_is_due': [
+            ('[LONGEST_RUN, self.last_step - 1 - step]',
+             '[LONGEST_RUN, self.last_step - step]'),
+            ('shown + (self.checkpoint_frequency, self.eval_frequency)',
+             'shown + (self.eval_frequency,)'),
+            ('(self.checkpoint_frequency, self.eval_frequency)',
+             '(self.checkpoint_frequency,)'),
+            ('[each - step % each for each in ends if each]',
+             '[each - step % each - 1 for each in ends if each]'),
+        ],
+        'test_loop.py::test_steps_that_xla_cannot_compile_run_one_by_one': [
+            ('      self._loop = None\n', ''),
         ],
     },
     'thinet/loop.py': {

@@ -9,6 +9,7 @@ import signal
 
 from thinet import checkpoint
 from thinet import files
+from thinet import hooks
 import cifar10
 import cifar10_eval
 import cifar10_input
@@ -102,7 +103,7 @@ def test_a_training_whose_reader_has_gone_saves(tmp_path, data_dir):
 
 def test_a_clock_that_stands_still(tmp_path, data_dir, flags, monkeypatch):
   for name in ('time', 'perf_counter', 'monotonic'):
-    monkeypatch.setattr(cifar10_train.time, name, lambda: 5.0)
+    monkeypatch.setattr(hooks.time, name, lambda: 5.0)
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=3,
         log_frequency=1)
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0

@@ -17,7 +17,7 @@ FLOORS = [
     ['thinet.checkpoint', 'thinet.moments', 'thinet.operations', 'thinet.prune',
      'cifar10_input'],
     ['thinet.loop', 'thinet.precondition', 'thinet.summaries'],
-    ['thinet.refit', 'cifar10'],
+    ['thinet.hooks', 'thinet.refit', 'cifar10'],
     ['cifar10_eval'],
     ['cifar10_train', 'thinet_compress'],
     ['thinet_finetune'],
