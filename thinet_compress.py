@@ -44,7 +44,7 @@ from thinet import tensorflow as tf
 
 import numpy as np
 
-SHARES = ['multiply_adds', 'parameters']   # A budget's; as from cifar10.cost.
+COSTS = ['multiply_adds', 'parameters']   # A budget's; as from cifar10.cost.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
@@ -54,7 +54,7 @@ for _name in cifar10.Widths._fields:
   _layer, _outputs = _name.split('_')
   FLAGS[_name].help = '%s of %s to keep; by default all.' % (
       _outputs.capitalize(), _layer)
-for _name in SHARES:
+for _name in COSTS:
   tf.app.flags.DEFINE_float(_name, None, 'In place of widths: the most %s, as '
                             "a share of the parent's; above 0 and below 1." %
                             _name.replace('_', '-'))
@@ -261,7 +261,7 @@ def parent_network():
       raise UserError('--%s is missing; see --help.' % name)
   widths = [name for name in cifar10.Widths._fields
             if FLAGS[name].value is not None]
-  shares = [name for name in SHARES if FLAGS[name].value is not None]
+  shares = [name for name in COSTS if FLAGS[name].value is not None]
   if not widths + shares:
     raise UserError('No width and no budget is given; give --conv1_channels, '
                     'say, or --multiply_adds; see --help.')
@@ -285,7 +285,7 @@ def parent_network():
 def check_budget(found):
   """Raises UserError if the narrowest network costs more than the budget."""
   for name, least, whole in zip(
-      SHARES, cifar10.cost(cifar10.Widths(1, 1, 1, 1)),
+      COSTS, cifar10.cost(cifar10.Widths(1, 1, 1, 1)),
       cifar10.cost(cifar10.widths_of(found.arrays))):
     share = FLAGS[name].value
     if share and share * whole < least:
@@ -472,7 +472,7 @@ def widths_for(losses, shares):
 
   Args:
     losses: as from layer_losses, of all layers.
-    shares: name of SHARES -> share of the parent's cost, or None.
+    shares: name of COSTS -> share of the parent's cost, or None.
 
   Returns:
     cifar10.Widths.
@@ -485,7 +485,7 @@ def widths_for(losses, shares):
   return cifar10.Widths(*budget.allocate(
       losses, lambda widths: cifar10.cost(cifar10.Widths(*widths)),
       [shares[name] and shares[name] * cost
-       for name, cost in zip(SHARES, whole)]))
+       for name, cost in zip(COSTS, whole)]))
 
 
 # -------------------------------------------------------------- the script
@@ -501,7 +501,7 @@ def settings_of(parent, sample, widths):
   """
   return {
       **cifar10.narrowed(widths),
-      **{name + '_share': FLAGS[name].value for name in SHARES
+      **{name + '_share': FLAGS[name].value for name in COSTS
          if FLAGS[name].value is not None},
       'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
@@ -538,7 +538,7 @@ def finished(parent, sample, report):
 
 def by_budget():
   """Whether a budget is asked for, rather than widths."""
-  return any(FLAGS[name].value is not None for name in SHARES)
+  return any(FLAGS[name].value is not None for name in COSTS)
 
 
 def write(parent, settings, choices, kept, changed, details):
@@ -630,7 +630,7 @@ def compress():
     if by_budget():
       warn_of_few(found)
       losses, sensitivities = cached_losses(parent, found, sample)
-      widths = widths_for(losses, {name: FLAGS[name].value for name in SHARES})
+      widths = widths_for(losses, {name: FLAGS[name].value for name in COSTS})
   except ValueError as error:
     raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
         parent.path, error))
@@ -639,7 +639,7 @@ def compress():
       '%s %s (%.4g of %s)' % (
           format(spent[name], ','), name.replace('_', '-'),
           spent[name] / spent['parent_' + name],
-          format(spent['parent_' + name], ',')) for name in SHARES)),
+          format(spent['parent_' + name], ',')) for name in COSTS)),
         flush=True)
   clock.append(time.perf_counter())
 

@@ -152,7 +152,7 @@ def compared(compression, share):
       ('losses', lambda: thinet_compress.widths_for(
           thinet_compress.layer_losses(compression.parent, compression.found,
                                        compression.sample)[0],
-          dict.fromkeys(thinet_compress.SHARES, share))),
+          dict.fromkeys(thinet_compress.COSTS, share))),
       ('uniform', lambda: ways.uniform(compression.whole, share)),
       ('global_l1', lambda: ways.global_l1(
           compression.parent.averages, share)),

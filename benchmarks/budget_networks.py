@@ -87,7 +87,7 @@ def network(name, flags, seed):
           'thinet_finetune.py', tuned, '--train_dir=' + tuned,
           '--checkpoint_dir=' + slim, '--seed=%d' % seed)}
   report = files.read_json(os.path.join(slim, 'compress.json'))
-  for cost in thinet_compress.SHARES:
+  for cost in thinet_compress.COSTS:
     result[cost] = round(report[cost] / report['parent_' + cost], 4)
   return dict(result, widths=[report[name] for name in cifar10.Widths._fields])
 

@@ -69,7 +69,7 @@ def compress(parent, sample):
   clock.append(time.time())
   thinet_compress.widths_for(
       thinet_compress.layer_losses(parent, found, sample)[0],
-      dict.fromkeys(thinet_compress.SHARES, SHARE))
+      dict.fromkeys(thinet_compress.COSTS, SHARE))
   clock.append(time.time())
   return np.diff(clock)
 

@@ -97,10 +97,10 @@ class Sweep:
     """Kind -> list of (multiply-adds, seconds for a unit of work)."""
     known = collections.defaultdict(list)
     for network in self.networks:
-      seconds, share = self.seconds(network), self.share(network)
-      if seconds and share:
+      seconds, progress = self.seconds(network), self.progress(network)
+      if seconds and progress:
         known[self._kind(network)].append(
-            (self._cost(network), seconds / (share * self._work(network))))
+            (self._cost(network), seconds / (progress * self._work(network))))
     return known
 
   def reason(self, network):
@@ -140,7 +140,7 @@ class Sweep:
         return self._since(network)   # It was started by hand.
     return 0
 
-  def share(self, network):
+  def progress(self, network):
     """How much of a network is made, 0 to 1; of a training, what is saved."""
     if self.finished(network):
       return 1.0
@@ -151,7 +151,7 @@ class Sweep:
     return min(1.0, newest_step(self.folder(network))[0] / last_step)
 
   def seconds(self, network):
-    """Seconds that the share took, or None if nobody knows."""
+    """Seconds that the progress took, or None if nobody knows."""
     report = cells.made(self.settings, network)
     seconds = report and report.get('seconds')
     if isinstance(seconds, dict):
@@ -173,7 +173,7 @@ class Sweep:
             (network.mode.rpartition('_')[2], network.share is None))
 
   def _cost(self, network):
-    """A network's multiply-adds; its share while its widths are not chosen."""
+    """A network's multiply-adds; its budget while its widths are not chosen."""
     widths = cells.widths(self.settings, network)
     if None not in widths.values():
       return multiply_adds(**widths)
@@ -221,7 +221,7 @@ class Sweep:
     return mtime(os.path.join(self.folder(network), 'eval.json'))
 
   def _idle_since(self, cell):
-    """When a running cell last gave a sign of what `share` knows."""
+    """When a running cell last gave a sign of what `progress` knows."""
     networks = cells.networks(cell, self.settings)
     current = self.left(cell)[0]
     _, saved = newest_step(self.folder(current))
@@ -232,7 +232,7 @@ class Sweep:
     """Seconds that a cell still takes; what is not known counts nothing."""
     total = 0.0
     for number, network in enumerate(self.left(cell)):
-      seconds = (self.estimate(network) or 0) * (1 - self.share(network))
+      seconds = (self.estimate(network) or 0) * (1 - self.progress(network))
       if number == 0 and cell in self.running:
         seconds -= time.time() - self._idle_since(cell)
       else:

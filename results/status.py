@@ -60,7 +60,7 @@ def state(sweep, cell):
   if not left:
     seconds = [sweep.seconds(each) for each in mine]
     return 'done' + ('' if None in seconds else ' in ' + duration(sum(seconds)))
-  percent = 100 * sum(map(sweep.share, mine)) / len(mine)
+  percent = 100 * sum(map(sweep.progress, mine)) / len(mine)
   if cell in sweep.running:
     words = 'running since ' + clock(sweep.running[cell])
     if percent:   # Else nothing of it is saved yet.

@@ -970,7 +970,7 @@ MUTATIONS = {
         ],
         'test_thinet_compress.py::test_a_budget_gives_all_modes_of_a_parent_'
         'the_same_widths': [
-            ("**{name + '_share': FLAGS[name].value for name in SHARES\n",
+            ("**{name + '_share': FLAGS[name].value for name in COSTS\n",
              '**{name: FLAGS[name].value for name in ()\n'),
             ('(found.arrays) if by_budget() else', '(found.arrays) if False '
              'else'),

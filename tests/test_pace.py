@@ -149,7 +149,7 @@ def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
     sweep = folder.sweep()
     parent = sweep.plan[0]
     assert sweep.running == {parent: NOW - 100}
-    assert sweep.share(PARENT) == 0.5 and sweep.seconds(PARENT) == 90
+    assert sweep.progress(PARENT) == 0.5 and sweep.seconds(PARENT) == 90
     assert sweep.estimate(PARENT) == pytest.approx(180)
     assert sweep._seconds_left(parent) == pytest.approx(90 - 10)
     assert status.state(sweep, parent).endswith(', 50 %')
