@@ -1261,7 +1261,7 @@ MUTATIONS = {
     },
     'results/pace.py': {
         'test_pace.py::test_nothing_is_said_before_anything_is_known': [
-            ('if seconds and share:', 'if share is not None:'),
+            ('if seconds and progress:', 'if progress is not None:'),
         ],
         'test_pace.py::test_time_is_scaled_by_width_and_epochs': [
             ('BESIDE = 3.14e6', 'BESIDE = 0.0'),
