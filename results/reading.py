@@ -149,7 +149,8 @@ def read_network(path):
     for each in line:
       if each['data_digest'] != line[-1]['data_digest']:
         raise ValueError('it was made from other images than its parent')
-    seconds, epochs = made.get('seconds', ''), made.get('epochs', '')
+    seconds = made.get('seconds', '')
+    epochs = str(made.get('epochs', '')).removesuffix('.0')   # Whole or not.
     slim = [each for each in line if 'fine_tuned' in each]
     root = (slim[-1].get('parent_digest') if slim else
             result.get('checkpoint_digest'))

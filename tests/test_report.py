@@ -244,7 +244,7 @@ def test_networks_csv_by_hand(tmp_path):
           'criterion': 'l1', 'data_digest': 'trained', 'fine_tuned': False}
   write(tmp_path / 'seed7' / 'a', conv1_channels=64, top1=85.39, top5=99.0,
         seed=7, checkpoint_digest='first', run={
-            'settings': parent, 'seconds': 4903.4, 'epochs': 50,
+            'settings': parent, 'seconds': 4903.4, 'epochs': 50.0,
             'device': 'a "GPU", 2',
             'git_commit': 'a6afb937438a410ae5341cdc4a781926c93412b7',
             'end': '2026-11-23T05:59:34+00:00'})

@@ -1,0 +1,237 @@
+"""The figures in the documents' sentences follow from the committed files.
+
+Recomputed by NumPy and SciPy from the lines of the files. The documents' marked
+tables are test_report.py's.
+"""
+import csv
+import decimal
+import json
+import os
+
+import conftest
+import numpy as np
+import pytest
+import scipy.stats
+
+WIDTHS = [48, 32, 24, 16, 8]
+SCRATCH = ('scratch', '', 'no')
+NETWORK = ('least_squares', 'network', 'no')
+FOUR = [('thinet', 'none', 'yes'), ('thinet', 'scale', 'yes'),
+        ('least_squares', 'full', 'yes'), ('least_squares', 'network', 'yes')]
+NUMBERS = {2: 'two', 3: 'three', 4: 'four', 5: 'five'}
+
+
+def lines_of(path):
+  """The lines of results/<path>, as dicts, without unusual epochs."""
+  with open(os.path.join(conftest.ROOT, 'results', path)) as source:
+    return [line for line in csv.DictReader(source)
+            if line['epochs'] in ('', '128', '50') and
+            line['finetune_epochs'] in ('', '20')]
+
+
+def loaded(path):
+  with open(os.path.join(conftest.ROOT, 'results', path)) as source:
+    return json.load(source)
+
+
+def top1(mode, width, schedule='published', path='networks.csv'):
+  """{seed: top-1} of a mode; width is that of conv1, or a budget as text."""
+  size = 'budget' if isinstance(width, str) else 'conv1_channels'
+  return {line['seed']: float(line['top1']) for line in lines_of(path)
+          if line['schedule'] == schedule and line[size] == str(width) and
+          (isinstance(width, str) or not line['budget']) and
+          (line['criterion'], line['reconstruction'],
+           line['fine_tuned']) == mode}
+
+
+def mean_top1(modes, schedule='published'):
+  """{seed: mean over modes and widths}, for the seeds that have all."""
+  groups = [top1(mode, width, schedule) for mode in modes for width in WIDTHS]
+  return {seed: np.mean([group[seed] for group in groups])
+          for seed in set.intersection(*map(set, groups))}
+
+
+def less(ours, theirs):
+  """Differences within seeds."""
+  return np.array([ours[seed] - theirs[seed]
+                   for seed in sorted(ours.keys() & theirs.keys())])
+
+
+def lost(mode, width, path='networks.csv'):
+  """Points that each parent loses."""
+  return less(top1(SCRATCH, 64, path=path), top1(mode, width, path=path))
+
+
+def rounded(digits, *values):
+  """As a reader rounds: halves away from zero."""
+  return tuple(str(decimal.Decimal('%.9f' % value).quantize(
+      decimal.Decimal(1).scaleb(-digits), decimal.ROUND_HALF_UP))
+               for value in values)
+
+
+def with_interval(digits, differences):
+  """Mean, low and high end of the 95 % t-interval."""
+  ends = scipy.stats.ttest_1samp(differences, 0).confidence_interval()
+  return rounded(digits, np.mean(differences), ends.low, ends.high)
+
+
+def gained(digits):
+  """Fine-tuned above scratch, by seeds that are not the same."""
+  ours, theirs = mean_top1(FOUR), mean_top1([SCRATCH])
+  assert not ours.keys() & theirs.keys()
+  ends = scipy.stats.ttest_ind(
+      list(ours.values()), list(theirs.values())).confidence_interval()
+  return rounded(digits, np.mean(list(ours.values())) - np.mean(
+      list(theirs.values())), ends.low, ends.high)
+
+
+def first_lines():
+  latency = loaded('latency.json')
+  points = lost(FOUR[-1], 8)
+  return rounded(0, 100 * latency['8']['multiply_adds'] /
+                 latency['64']['multiply_adds']) + rounded(
+                     1, latency['8']['speedup_batch128'], points.mean()) + (
+                         NUMBERS[len(points)],)
+
+
+def a_tenth():
+  latency = loaded('latency.json')
+  slim = latency['least_squares_network_budget0.1']
+  assert round(latency['64']['file_bytes'] / slim['file_bytes']) == 9
+  return rounded(1, slim['speedup_batch128'],
+                 lost(FOUR[-1], '0.1', 'all_layers/networks.csv').mean())
+
+
+def without_labels():
+  points = [lost(NETWORK, width) for width in WIDTHS]
+  number, = {len(each) for each in points}
+  return rounded(1, *map(np.mean, points)) + (NUMBERS[number],)
+
+
+def all_layers():
+  points = [[lost(mode, budget, 'all_layers/networks.csv').mean()
+             for budget in ('0.5', '0.25', '0.1')]
+            for mode in (NETWORK, FOUR[-1])]
+  return rounded(1, *points[0], *points[1])
+
+
+def deployed():
+  """The lines of the table of latencies."""
+  latency = loaded('latency.json')
+  return tuple(
+      '%s | %.2f | %s | %s | %s | %s' % (
+          ' '.join(map(str, each['widths'])), each['multiply_adds'] / 1e6,
+          format(each['parameters'], ','),
+          *rounded(2, each['file_bytes'] / 1e6, each['latency_ms_batch1']),
+          *rounded(1, each['latency_ms_batch128']))
+      for each in (latency[name] for name in (
+          '64', '8', 'least_squares_network_budget0.25',
+          'least_squares_network_budget0.1')))
+
+
+def by_schedule():
+  return [sum(line['schedule'] == name for line in lines_of('networks.csv'))
+          for name in ('published', 'fast')]
+
+
+def precisions():
+  trained = [line['precision'] for line in lines_of('networks.csv')
+             if line['schedule'] == 'published' and not line['budget'] and
+             line['criterion'] == 'scratch']
+  half, single = trained.count('bfloat16'), trained.count('float32')
+  assert half + single == len(trained)
+  return len(trained), half, single
+
+
+def beside_published():
+  """Largest difference of training from scratch."""
+  found = []
+  for line in csv.DictReader(open(os.path.join(conftest.ROOT, 'results',
+                                               'published.csv'))):
+    if line['reconstruction'] == 'scratch':
+      ours = top1(SCRATCH, int(line['conv1_channels']))
+      found.append(abs(np.mean(list(ours.values())) - float(line['top1'])))
+  assert len(found) == 6
+  return rounded(2, max(found))
+
+
+def choices():
+  """L1 and random below least squares, after network."""
+  ours = mean_top1([NETWORK])
+  return sum((with_interval(2, less(ours, mean_top1([(name,) + NETWORK[1:]])))
+              for name in ('l1', 'random')), ())
+
+
+def fast():
+  return (with_interval(2, less(top1(SCRATCH, 64, 'fast'),
+                                top1(SCRATCH, 64))) +
+          with_interval(2, less(mean_top1([NETWORK], 'fast'),
+                                mean_top1([NETWORK]))))
+
+
+def exported():
+  latency = loaded('latency.json')
+  slim = [latency['least_squares_network_budget' + budget]
+          for budget in ('0.5', '0.25', '0.1')]
+  return (rounded(1, *(each['speedup_batch128'] for each in slim)) +
+          rounded(1, *(each['speedup_batch1'] for each in slim)) +
+          rounded(2, *(each['file_bytes'] / 1e6
+                       for each in slim + [latency['64']])))
+
+
+def ways():
+  """The lines of budget.json's table."""
+  found = loaded('all_layers/budget.json')
+  return sum((rounded(2, *(found[budget][way]['top1']
+                           for budget in ('0.5', '0.25', '0.1')))
+              for way in ('losses', 'uniform', 'global_l1', 'search',
+                          'front_to_back')), ())
+
+
+README, RESULTS, LAYERS = ('README.md', 'results/README.md',
+                           'results/all_layers/README.md')
+
+
+@pytest.mark.parametrize('document, sentence, figures', [
+    (README, 'needs %s %% of the multiply-adds, is %s times as fast on a batch '
+     'of 128 images, and loses %s points of top-1 after fine-tuning (%s '
+     'parents).', first_lines),
+    (README, "At a tenth of all layers' costs it is %s times as fast, in a "
+     'file a ninth of the size, and loses %s points.', a_tenth),
+    (README, '`network` loses %s, %s, %s, %s and %s points at 48 to 8 '
+     'channels, each network against its own parent (%s parents).',
+     without_labels),
+    (README, 'end %s points [%s, %s] above training from scratch, on average '
+     'of four modes and five widths', lambda: gained(1)),
+    (README, 'at budgets of 0.5, 0.25 and 0.1 `network` loses %s, %s and %s '
+     'points, fine-tuned %s, %s and %s.', all_layers),
+    (README, '| %s | | %s | | %s | | %s |', deployed),
+    (RESULTS, '%d of the published schedule and %d of', by_schedule),
+    (RESULTS, 'Of the %d trainings from scratch by the published schedule, %d '
+     'are in bfloat16; the other %d', precisions),
+    (RESULTS, 'Each published scratch figure is at most %s points from our mean',
+     beside_published),
+    (RESULTS, 'the mean of the four modes over all widths is %s [%s, %s].',
+     lambda: gained(2)),
+    (RESULTS, 'channels chosen by L1 end %s points [%s, %s] below those by '
+     'least squares, random ones %s [%s, %s]', choices),
+    (RESULTS, 'Parents of the fast schedule end %s points [%s, %s] above those '
+     'of the published one, their networks after `network` %s [%s, %s] (four',
+     fast),
+    (LAYERS, "are %s, %s and %s times as fast as the parent on 128 images and "
+     "%s, %s and %s times on one, in files of %s, %s and %s MB, not %s.",
+     exported),
+])
+def test_a_sentence_says_what_the_files_say(document, sentence, figures):
+  with open(os.path.join(conftest.ROOT, document), encoding='utf-8') as source:
+    text = ' '.join(source.read().split())
+  assert sentence % tuple(figures()) in text
+
+
+def test_ways_to_choose_widths():
+  """The committed table is that of budget.json."""
+  with open(os.path.join(conftest.ROOT, LAYERS), encoding='utf-8') as source:
+    section = source.read().partition('## Ways to choose the widths')[2]
+  table = [line.split('|')[2:5] for line in section.splitlines()
+           if line.startswith('|')][2:7]
+  assert tuple(cell.strip() for line in table for cell in line) == ways()
