@@ -209,8 +209,8 @@ README, RESULTS, LAYERS = ('README.md', 'results/README.md',
     (RESULTS, '%d of the published schedule and %d of', by_schedule),
     (RESULTS, 'Of the %d trainings from scratch by the published schedule, %d '
      'are in bfloat16; the other %d', precisions),
-    (RESULTS, 'Each published scratch figure is at most %s points from our mean',
-     beside_published),
+    (RESULTS, 'Each published scratch figure is at most %s points from our '
+     'mean', beside_published),
     (RESULTS, 'the mean of the four modes over all widths is %s [%s, %s].',
      lambda: gained(2)),
     (RESULTS, 'channels chosen by L1 end %s points [%s, %s] below those by '
