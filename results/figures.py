@@ -4,6 +4,7 @@ import io
 import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot
+from matplotlib import transforms
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = {'scratch': '#000000', 'thinet, none': '#D55E00',
@@ -60,12 +61,24 @@ def _plot(axes, cost, rows, colour, style='-'):
 def _label(axes, ends, cheapest):
   """Labels curves on the left of all; ends is label -> (cost, top-1)."""
   low, high = axes.get_ylim()
+  beside = transforms.offset_copy(axes.transData, axes.figure, -8,
+                                  units='points')
   labels = sorted(ends, key=lambda label: (ends[label][1], label))
   for label, y in zip(labels, _spread(
       [ends[label][1] for label in labels], low, high, GAP * (high - low))):
-    axes.annotate(label, ends[label], (cheapest * 0.85, y),
+    axes.annotate(label, ends[label], (cheapest, y), textcoords=beside,
                   color=COLOURS.get(label, CONTROL), fontsize=8, ha='right',
                   va='center')
+
+
+def _ticks(low, high):
+  """Powers of two between low and high, or, if there are few, parts of them."""
+  for parts in ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75)):
+    ticks = [part * 2.0**power for power in range(-9, 10) for part in parts
+             if low < part * 2.0**power < high]
+    if len(ticks) > 1:
+      break
+  return ticks
 
 
 def _scale(axes, costs, ticks, left=4.2, right=1.15):
@@ -168,9 +181,8 @@ def draw_costs(table, budgets, costs):
     if found:
       low, high = min(found), max(found)
       _label(axes, ends, low)
-      _scale(axes, found, [2.0**power for power in range(-9, 10)
-                           if low < 2.0**power < high],
-             left=(1.6 * high / low)**0.7, right=1.6)
+      _scale(axes, found, _ticks(low, high), left=(1.6 * high / low)**0.7,
+             right=1.6)
   panels[0].set_ylabel('top-1, % of the test images')
   figure.text(0.99, 0.01, 'solid: all layers; dashed: conv1 alone', ha='right',
               fontsize=8, color=CONTROL)

@@ -997,6 +997,10 @@ def test_the_figure_of_measured_costs(monkeypatch, tmp_path):
   assert found == {'ms for 128 images': [(8, 84), (16, 85)],
                    'ms for one image': [(0.5, 84), (1, 85)],
                    'exported file, MB': [(2, 84), (4, 85)]}
+  assert [[text.get_text() for text in axes.get_xticklabels()]
+          for axes in drawn[0].axes] == [
+              ['10', '12', '14'], ['0.625', '0.75', '0.875'],
+              ['2.5', '3', '3.5']]
 
 
 @pytest.mark.parametrize('text', ['', '[1]', '{"64": {"widths": [1]}}'])
