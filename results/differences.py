@@ -18,10 +18,8 @@ SCRATCH_TUNED = ('scratch', '', 'yes')
 # The parent's size: its width, or its share of its own costs.
 PARENT = {'conv1_channels': CONV1_CHANNELS, 'budget': 1}
 # Modes of which a table says what they lose to the parent.
-LOST = {'conv1_channels': {name: COMPRESSED[name]
-                           for name in ('full', 'network')},
-        'budget': {name: mode for name, mode in FRONT.items()
-                   if mode != SCRATCH}}
+LOST = {'conv1_channels': ['full', 'network', 'network, fine-tuned'],
+        'budget': [name for name in FRONT if name != 'scratch']}
 
 # Student's t, the 0.975 quantiles of 1 to 20 degrees of freedom. Above 20 the
 # last one serves; it makes intervals a little too wide.
@@ -82,15 +80,22 @@ def by_seed(networks, size):
 
 
 def losses(networks, size='conv1_channels'):
-  """Yields (size, mode, points lost by each parent), for the modes of LOST."""
+  """Yields (size, mode, points lost by each parent), for the modes of LOST.
+
+  Fine-tuned networks are compared with fine-tuned parents, too.
+  """
   found = by_seed(networks, size)
-  parents = found[(PARENT[size],) + SCRATCH]
-  for each in sorted({key[0] for key in found}, reverse=True):
-    for name, mode in LOST[size].items():
-      slim = found[(each,) + mode]
-      both = sorted(parents.keys() & slim.keys())
-      if both:
-        yield each, name, [parents[seed] - slim[seed] for seed in both]
+  for each in sorted({key[0] for key in found} - {PARENT[size]}, reverse=True):
+    for name in LOST[size]:
+      slim = found[(each,) + FRONT[name]]
+      parents = {name: SCRATCH}
+      if FRONT[name] in FOUR:
+        parents[name + ', parent, too'] = SCRATCH_TUNED
+      for words, mode in parents.items():
+        whole = found[(PARENT[size],) + mode]
+        both = sorted(whole.keys() & slim.keys())
+        if both:
+          yield each, words, [whole[seed] - slim[seed] for seed in both]
 
 
 def lost(networks, size='conv1_channels'):
@@ -105,7 +110,8 @@ def lost_by_schedule(groups):
   """The means of lost(), a line a width; groups is schedule -> networks."""
   cells = {(width, '%s, %s' % (name, schedule)): paired(points)
            for schedule, networks in groups.items()
-           for width, name, points in losses(networks)}
+           for width, name, points in losses(networks)
+           if name in COMPRESSED}
   headings = list(dict.fromkeys(heading for _, heading in cells))
   return tables.grid([['conv1'] + headings] + [
       [str(width)] + [cells.get((width, heading), '') for heading in headings]
@@ -189,14 +195,17 @@ def differences(networks, size='conv1_channels'):
 
   Returns:
     lost: points lost to the parent. gained: fine-tuned networks above training
-    from scratch, each mode; on average: the mean of the four modes above that,
-    and above networks from scratch that were fine-tuned, too. rebuilt: what
-    reconstruction gives after fine-tuning, with the same choice of channels.
-    choices full, choices network: other choices of channels above the one by
-    least squares, with the same reconstruction.
+    from scratch, each mode; gained as long: above networks from scratch that
+    were fine-tuned, too; on average: the mean of the four modes above both.
+    rebuilt: what reconstruction gives after fine-tuning, with the same choice
+    of channels. choices full, network, none, fine-tuned: other choices of
+    channels above the one by least squares, with the same reconstruction;
+    choices scale: the journal's ThiNet above the conference's.
   """
   columns_of = {
       'gained': {name: ([mode], SCRATCH) for name, mode in FINE_TUNED.items()},
+      'gained as long': {name: ([mode], SCRATCH_TUNED)
+                         for name, mode in FINE_TUNED.items()},
       'on average': {'above scratch': (FOUR, SCRATCH),
                      'above scratch, fine-tuned': (FOUR, SCRATCH_TUNED)},
       'rebuilt': {
@@ -207,6 +216,12 @@ def differences(networks, size='conv1_channels'):
     columns_of['choices ' + how] = {
         criterion: ([(criterion, how, 'no')], ('least_squares', how, 'no'))
         for criterion in ('thinet', 'l1', 'random')}
+  columns_of['choices none, fine-tuned'] = {
+      criterion: ([(criterion, 'none', 'yes')], (
+          'least_squares', 'none', 'yes'))
+      for criterion in ('thinet', 'l1', 'random')}
+  columns_of['choices scale'] = {'thinet_kept': (
+      [('thinet_kept', 'scale', 'no')], COMPRESSED['scale'])}
   return {'lost': lost(networks, size)} | {
       name: between(networks, columns, size)
       for name, columns in columns_of.items()}
@@ -264,8 +279,9 @@ def equal(networks):
     Markdown; see compared().
   """
   ours = by_seed(tables.usual(networks), 'conv1_channels')
-  longer = by_seed([each for each in networks if each['epochs'] not in (
-      '', *tables.EPOCHS.values())], 'conv1_channels')
+  longer = by_seed([each for each in networks if each['epochs'] != '' and
+                    each['epochs'] > max(tables.EPOCHS.values())],
+                   'conv1_channels')
   return compared({
       name: {key[0]: (mean_by_seed([ours[key[:1] + mode] for mode in modes]),
                       longer[key])

@@ -243,7 +243,7 @@ def find_budgets(networks, faults):
   """
   for folder, each in list(networks.items()):
     above, name = os.path.split(folder)
-    match = re.fullmatch(r'scratch_budget(0\.\d+)', name)
+    match = re.fullmatch(r'scratch_budget(0\.\d+)(?:_finetuned)?', name)
     if match:
       budget = decimal.Decimal(match[1])
       if any(os.path.dirname(other) == above and slim['budget'] == budget and

@@ -82,7 +82,7 @@ def chosen(networks, schedule):
 def with_parents(ours, budgets):
   """Puts the parents before the networks of budgets, as of the budget 1."""
   return [dict(each, budget=differences.PARENT['budget']) for each in ours
-          if tables.cell(each) == (cells.CONV1_CHANNELS,) + tables.SCRATCH
+          if tables.cell(each)[:2] == (cells.CONV1_CHANNELS, 'scratch')
           ] + budgets
 
 

@@ -70,12 +70,12 @@ def train(flags, schedule, settings):
   """Writes run.json, perhaps waits, and writes the last checkpoint."""
   folder = flags['train_dir']
   digest, examples = data(flags, FILES[0])
-  epochs = float(flags['epochs'])
+  epochs = float(flags.get('epochs', 20))
   last_step = math.ceil(epochs * (examples / 128))
   settings.update(
       seed=int(flags['seed']), batch_size=128, data_digest=digest,
       schedule=schedule, learning_rate=RATES[schedule],
-      precision=flags['precision'], random_streams=2)
+      precision=flags.get('precision', 'float32'), random_streams=2)
   if schedule != 'published':
     settings['last_step'] = last_step
   lock = files.hold(folder)
@@ -133,12 +133,19 @@ def compress(flags):
 
 
 def finetune(flags):
-  slim = files.read_json(os.path.join(flags['checkpoint_dir'],
-                                      'compress.json'))
+  """Of a compressed network, or of one from scratch."""
+  folder = flags['checkpoint_dir']
+  made = os.path.join(folder, 'compress.json')
+  if os.path.exists(made):
+    slim = files.read_json(made)
+    modes = {name: slim[name] for name in ('criterion', 'reconstruction')}
+  else:
+    slim = files.read_json(os.path.join(folder, 'run.json'))['settings']
+    modes = {}
   train(flags, 'finetune', {
-      **narrowed({name: slim[name] for name in WIDTHS}), 'fine_tuned': True,
-      'criterion': slim['criterion'], 'reconstruction': slim['reconstruction'],
-      'parent': slim, 'parent_digest': newest(flags['checkpoint_dir'])[1]})
+      **narrowed({name: slim.get(name, width)
+                  for name, width in WIDTHS.items()}), 'fine_tuned': True,
+      **modes, 'parent': slim, 'parent_digest': newest(folder)[1]})
 
 
 def evaluate(folder, flags):

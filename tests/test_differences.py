@@ -51,6 +51,18 @@ def test_losses_within_parents_against_scipy():
   assert len(texts(differences.lost(networks))) == 1
 
 
+def test_losses_to_fine_tuned_parents_by_hand():
+  networks = [of(0, 64, 'scratch', '', tuned, 85 + (tuned == 'yes'))
+              for tuned in ('no', 'yes')]
+  networks += [of(0, 8, 'least_squares', 'network', tuned, 80)
+               for tuned in ('no', 'yes')]
+  assert [line[:3] for line in texts(differences.lost(networks))[1:]] == [
+      ['8', 'network', '5.00 (1)'], ['8', 'network, fine-tuned', '5.00 (1)'],
+      ['8', 'network, fine-tuned, parent, too', '6.00 (1)']]
+  assert texts(differences.lost_by_schedule({'published': networks})) == [
+      ['conv1', 'network, published'], ['8', '5.00 (1)']]
+
+
 def test_differences_from_scratch_against_scipy():
   """Paired where one side has all seeds of the other; else unpaired."""
   theirs = [84.84, 85.39, 84.99, 85.01]
@@ -113,6 +125,16 @@ def test_choices_of_channels_by_hand():
       ['conv1', 'thinet'], ['8', '1.00 [-1.48, 3.48] (3)']]
   assert texts(found['choices network']) == [
       ['conv1', 'l1'], ['8', '-1.00 [-3.48, 1.48] (3)']]
+  networks = [of(0, 8, criterion, how, tuned, top1)
+              for criterion, how, tuned, top1 in (
+                  ('thinet_kept', 'scale', 'no', 24),
+                  ('thinet', 'scale', 'no', 23),
+                  ('least_squares', 'none', 'yes', 81),
+                  ('random', 'none', 'yes', 80))]
+  found = differences.differences(networks)
+  assert texts(found['choices scale'])[1] == ['8', '1.00 (1)']
+  assert texts(found['choices none, fine-tuned']) == [
+      ['conv1', 'random'], ['8', '-1.00 (1)']]
 
 
 def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):

@@ -90,12 +90,16 @@ def test_no_benchmark_imports_another():
 
 
 def test_each_mutation_has_its_line_and_its_test():
-  """The line is there once; the test, too, by its name."""
+  """The line is there once; the test, too, by its name; README counts them."""
   folder = os.path.join(conftest.ROOT, 'tests')
   tree = ast.parse(open(os.path.join(folder, 'mutations.py')).read())
   mutations, = (eval(compile(ast.Expression(node.value), '', 'eval'))
                 for node in tree.body if isinstance(node, ast.Assign) and
                 node.targets[0].id == 'MUTATIONS')
+  number = sum(len(pairs) for by_test in mutations.values()
+               for pairs in by_test.values())
+  assert '| %d mistakes in' % number in open(
+      os.path.join(folder, 'README.md')).read()
   for path, by_test in mutations.items():
     text = open(os.path.join(conftest.ROOT, path)).read()
     for test, pairs in by_test.items():

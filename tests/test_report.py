@@ -844,6 +844,26 @@ def test_a_training_without_a_compression_of_its_budget_is_left_out(budgets,
           and each['conv1_channels'] != 64] == [1, 2]
 
 
+def test_a_fine_tuned_training_has_its_budget(budgets):
+  scratch = budgets / 'seed0' / 'scratch_budget0.25'
+  settings = files.read_json(str(scratch / 'run.json'))['settings']
+  write(budgets / 'seed0' / 'scratch_budget0.25_finetuned', **FIRST, seed=0,
+        top1=80, top5=97.5, fine_tuned=True, run={'settings': {
+            'parent': settings, 'fine_tuned': True}})
+  faults = []
+  networks = reading.read_folder(str(budgets), faults)
+  assert not faults
+  assert [(each['seed'], each['budget'], each['top1']) for each in networks
+          if each['criterion'] == 'scratch' and each['fine_tuned'] == 'yes'] == [
+              (0, decimal.Decimal('0.25'), 80)]
+  # A fine-tuned parent is compared with what is fine-tuned.
+  write(budgets / 'seed0' / 'scratch_64_finetuned', conv1_channels=64, seed=0,
+        top1=86, top5=99, fine_tuned=True, run={'settings': {
+            'parent': settings, 'fine_tuned': True}})
+  assert re.search(r'0.25 \| network, fine-tuned, parent, too +\| +6.00 \(1\)',
+                   run(budgets, '--differences', '--published=').stdout)
+
+
 def test_a_network_is_rated_at_its_widths(budgets):
   path = str(budgets / 'seed0' / 'scratch_budget0.25' / 'eval.json')
   files.write_json(path, dict(files.read_json(path), local3_units=95))
