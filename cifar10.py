@@ -11,8 +11,8 @@ too. With the tutorial's widths the network has 1,068,298 parameters and takes
 
 Different from the tutorial, on purpose: runs resume, and nothing is deleted at
 the start; evaluation counts 10,000 images, not 10,112; the averages are updated
-after the weights; on processors conv2 runs by Winograd's algorithm in float32,
-tf.nn.lrn as a product with a band matrix, and each batch in two towers: the
+after the weights; tf.nn.lrn is a product with a band matrix, and on processors
+conv2 runs by Winograd's algorithm in float32 and each batch in two towers: the
 same functions within rounding.
 
 The scripts share two more things: the common flags, and run, which turns an
@@ -223,7 +223,9 @@ def endpoints(images, widths=Widths(), precision='float32'):
     images: float32 [n, 24, 24, 3] from distorted_inputs or inputs.
     widths: Widths.
     precision: 'bfloat16' for operands of convolutions and matrix products of
-      this type; everything else is float32, also with 'float32' and 'tf32'.
+      this type; everything else is float32. 'float32' and 'tf32' are the same
+      graph: TF32 is a switch of the process, and rounds the operands of all its
+      products, those of distortions and evaluations, too.
 
   Returns:
     Name -> float32 tensor: conv1, pool1, norm1, conv2, norm2, pool2, local3,
@@ -447,7 +449,7 @@ def loss(logits, labels, label_smoothing=0.0):
 
 
 def _state(name, shape, initializer):
-  """The variable of this name, which what trains keeps beside the weights.
+  """Returns the optimizer's or average's variable of this name.
 
   The first call makes it; another one, in the loop of steps, finds it.
   """
@@ -462,7 +464,7 @@ def _move_average(average, value, decay):
 
 
 def _average_losses(total_loss):
-  """Adds summaries of the losses and their averages; returns the update op."""
+  """Adds summaries of the losses and their averages; returns the update ops."""
   scope = tf.get_default_graph().get_name_scope()
   updates = []
   for each in tf.get_collection('losses') + [total_loss]:
@@ -482,7 +484,8 @@ def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
   Args:
     global_step: integer scalar tensor.
     schedule: a Schedule.
-    rate: float or float32 scalar tensor, the highest learning rate.
+    rate: float or float32 scalar tensor, the highest learning rate; it is not
+      reached if warmup_steps are more than 5 % of a linear schedule's steps.
     steps_per_epoch: float.
     last_step: number of steps in all, where a linear rate reaches 0; not used
       by the tutorial's schedule.

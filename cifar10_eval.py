@@ -52,6 +52,8 @@ import numpy as np
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir'):
   tf.app.flags.declare_key_flag(_name)
+FLAGS['checkpoint_dir'].help = ('Required. A checkpoint, or a folder whose '
+                                'newest one is read.')
 tf.app.flags.DEFINE_enum('eval_data', 'test', ['test', 'train_eval'],
                          'The test images, or the training images undistorted.')
 tf.app.flags.DEFINE_enum('weights', 'averaged', ['averaged', 'raw'],
@@ -163,8 +165,8 @@ def report(found, data_digest, counts, named=False):
     found: checkpoint.Checkpoint; the results go into its folder.
     data_digest: SHA-256 of the images' files.
     counts: as from eval_once.
-    named: whether the checkpoint was named, rather than its folder: then the
-      result is not the network's, and stands beside it.
+    named: whether the checkpoint was named, rather than its folder; the result
+      then goes into a file of its own.
 
   Raises:
     FileError: the folder cannot be written to.
@@ -288,7 +290,7 @@ def read_image(path):
   """Reads a picture as an image of the data set.
 
   The middle square is resized, antialiased; what is transparent becomes white.
-  A note in the file that the picture is to be turned is not read.
+  The orientation in EXIF is ignored.
 
   Args:
     path: PNG or JPEG of any size and kind up to MAX_PIXELS.

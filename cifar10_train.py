@@ -15,8 +15,8 @@ A run goes on with other settings, or after its end, as a new run:
 starts from all variables of the newest checkpoint (weights, averages, momentum,
 step), with its widths; all else is as the flags say. --epochs counts from the
 first step of the old run, and the learning rate is that of the step: with the
-old flags and more epochs, the published schedule gives the bits of a run that
-was that long from the start.
+old flags and more epochs, the published schedule gives on a processor the bits
+of a run that was that long from the start.
 """
 import contextlib
 import json
@@ -86,8 +86,9 @@ tf.app.flags.DEFINE_integer('histogram_frequency', 5000,
                             'Steps between histograms; 0 for none.',
                             lower_bound=0)
 tf.app.flags.DEFINE_integer('eval_frequency', None,
-                            'Steps between ratings on the test images, which '
-                            'only show; 0 for none; by default %d epochs.' %
+                            'Steps between evaluations on the test images, '
+                            'which only show; 0 for none; by default %d '
+                            'epochs.' %
                             EVAL_EPOCHS, lower_bound=0)
 tf.app.flags.DEFINE_integer('checkpoint_frequency', 1000,
                             'Steps between checkpoints.', lower_bound=1)
@@ -97,13 +98,13 @@ SCHEDULES = {each.name: each for each in (cifar10.PUBLISHED, cifar10.FAST)}
 
 
 class Plan(typing.NamedTuple):
-  """What a training does: flags, schedule and data, settled."""
+  """A training's settings, after flags and data were checked."""
   schedule: cifar10.Schedule
   widths: cifar10.Widths
   learning_rate: float         # The highest.
   examples: int                # Training images.
-  test_examples: int           # Test images, 0 if there are none to rate on.
-  run: hooks.Run
+  test_examples: int           # Test images; 0 for no evaluation on them.
+  training: hooks.Training
 
 
 def way_on(folder):
@@ -120,10 +121,10 @@ def require_same(folder, found, plan):
   Where a new run could go on from the network, the text has the command.
   """
   try:
-    checkpoint.require_same(folder, found, plan.run.settings)
+    checkpoint.require_same(folder, found, plan.training.settings)
   except checkpoint.CheckpointError as error:
     if plan.schedule.name not in SCHEDULES or (
-          any(found.get(name) != plan.run.settings.get(name)
+          any(found.get(name) != plan.training.settings.get(name)
             for name in cifar10.Widths._fields)):
       raise
     raise checkpoint.CheckpointError(
@@ -155,10 +156,10 @@ def resume_point(folder, plan):
     return None, 0
   require_same(folder, found.settings, plan)
   step = int(found.arrays['global_step'])
-  if step > plan.run.last_step:
+  if step > plan.training.last_step:
     raise UserError('%s is at step %d, beyond the %d of this training; name '
                     'another --train_dir, or give as many --epochs or '
-                    '--max_steps.' % (folder, step, plan.run.last_step))
+                    '--max_steps.' % (folder, step, plan.training.last_step))
   return found, step
 
 
@@ -167,29 +168,37 @@ def given_flags():
   return {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
 
 
-def record_run(plan, seconds=None):
-  """Writes run.json; at the end, adds the time and the seconds of this run."""
+def record_run(plan, seconds=0, end=False):
+  """Writes run.json.
+
+  Args:
+    plan: Plan.
+    seconds: time since it was written last, which is added to the one in it.
+    end: whether the training has ended; the file then has the time of day.
+  """
   path = os.path.join(FLAGS.train_dir, 'run.json')
   run = {'start': checkpoint.now(), 'seconds': 0}
   if checkpoint.paths(FLAGS.train_dir):   # Then the file knows; or nobody does.
     run = {}
-  with contextlib.suppress(OSError, ValueError):
-    run = files.read_json(path)
-  if not isinstance(run.get('seconds', 0), (int, float)):
-    del run['seconds']
+    with contextlib.suppress(OSError, ValueError):
+      run = files.read_json(path)
+  run.pop('end', None)
+  if isinstance(run.get('seconds'), (int, float)):
+    run['seconds'] = round(run['seconds'] + seconds, 1)
+  else:
+    run.pop('seconds', None)
   run.update(
       command=cifar10.command(), flags=given_flags(),
-      settings=plan.run.settings, seed=FLAGS.seed, epochs=plan.run.epochs,
-      last_step=plan.run.last_step,
-      data_digest=plan.run.settings['data_digest'], device=operations.device(),
+      settings=plan.training.settings, seed=FLAGS.seed,
+      epochs=plan.training.epochs, last_step=plan.training.last_step,
+      data_digest=plan.training.settings['data_digest'],
+      device=operations.device(),
       versions={'python': platform.python_version(),
                 'tensorflow': tf.__version__, 'numpy': np.__version__})
   commit = checkpoint.git_commit()
   if commit:
     run['git_commit'] = commit
-  if seconds is not None:
-    if 'seconds' in run:
-      run['seconds'] = round(run['seconds'] + seconds, 1)
+  if end:
     run['end'] = checkpoint.now()
   files.write_json(path, run)
 
@@ -215,11 +224,12 @@ def header(plan):
           widths, format(parameters, ','), format(multiply_adds, ',')),
       'Data: %s, %s training images, %s.' % (
           cifar10.data_folder(), format(plan.examples, ','),
-          '%s test images to rate on' % format(plan.test_examples, ',')
-          if plan.test_examples else 'no rating on test images'),
+          '%s test images to evaluate on' % format(plan.test_examples, ',')
+          if plan.test_examples else 'no evaluation on test images'),
       'Training: schedule %s, %s steps of %d images (%g epochs), %s, seed %d.' %
-      (plan.schedule.name, format(plan.run.last_step, ','), FLAGS.batch_size,
-       round(plan.run.epochs, 2), FLAGS.precision, FLAGS.seed),
+      (plan.schedule.name, format(plan.training.last_step, ','),
+       FLAGS.batch_size, round(plan.training.epochs, 2), FLAGS.precision,
+       FLAGS.seed),
       'Device: %s.' % operations.device(),
       'Folder: %s.' % FLAGS.train_dir]
   gpu = operations.unused_gpu()
@@ -230,10 +240,10 @@ def header(plan):
 
 
 def require_record(plan):
-  """Writes a finished run's run.json again if it is damaged, or of less."""
+  """Rewrites a finished run's run.json if it is damaged or has other steps."""
   path = os.path.join(FLAGS.train_dir, 'run.json')
   with contextlib.suppress(OSError, ValueError, KeyError):
-    if files.read_json(path)['last_step'] == plan.run.last_step:
+    if files.read_json(path)['last_step'] == plan.training.last_step:
       return
   record_run(plan)
 
@@ -276,14 +286,17 @@ def make_plan(schedule, widths, made):
                   random_streams=cifar10_input.RANDOM_STREAMS)
   if schedule.linear:
     settings['last_step'] = last_step   # The rate at every step depends on it.
-  return Plan(schedule, widths, rate, examples, test_examples, hooks.Run(
-      folder=FLAGS.train_dir, settings=settings, batch_size=FLAGS.batch_size,
-      steps_per_epoch=steps_per_epoch, epochs=epochs, last_step=last_step,
-      log_frequency=FLAGS.log_frequency,
-      histogram_frequency=FLAGS.histogram_frequency,
-      eval_frequency=frequency,
-      checkpoint_frequency=FLAGS.checkpoint_frequency,
-      keep_checkpoints=FLAGS.keep_checkpoints))
+  return Plan(
+      schedule=schedule, widths=widths, learning_rate=rate, examples=examples,
+      test_examples=test_examples, training=hooks.Training(
+          folder=FLAGS.train_dir, settings=settings,
+          batch_size=FLAGS.batch_size, steps_per_epoch=steps_per_epoch,
+          epochs=epochs, last_step=last_step,
+          log_frequency=FLAGS.log_frequency,
+          histogram_frequency=FLAGS.histogram_frequency,
+          eval_frequency=frequency if test_examples else 0,
+          checkpoint_frequency=FLAGS.checkpoint_frequency,
+          keep_checkpoints=FLAGS.keep_checkpoints))
 
 
 def build_step(plan, stream, preconditioners, towers):
@@ -303,8 +316,8 @@ def build_step(plan, stream, preconditioners, towers):
   loss = cifar10.loss(logits, labels, plan.schedule.label_smoothing)
   summaries.add_curves(logits, labels)
   learning_rate = cifar10.learning_rate_at(
-      global_step, plan.schedule, plan.learning_rate, plan.run.steps_per_epoch,
-      plan.run.last_step)
+      global_step, plan.schedule, plan.learning_rate,
+      plan.training.steps_per_epoch, plan.training.last_step)
   return loss, learning_rate, cifar10.train(
       loss, global_step, learning_rate, plan.schedule, preconditioners)
 
@@ -321,28 +334,33 @@ def build_model(plan, stream, preconditioners):
     hooks.Model.
   """
   tf.set_random_seed(FLAGS.seed)
-  towers, many = cifar10.towers(FLAGS.batch_size), None
-  on_gpu = operations.on_gpu()
+  many, on_gpu = None, operations.on_gpu()
+
+  def looped_step():
+    loss, _, train_op = build_step(plan, stream, preconditioners, 1)
+    return loss, train_op
+
   with tf.device(loop.DEVICE if on_gpu else None):   # Or what can be there.
-    step = build_step(plan, stream, preconditioners, towers)
+    loss, learning_rate, train_op = build_step(
+        plan, stream, preconditioners, cifar10.towers(FLAGS.batch_size))
     if on_gpu:
       with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-        many = loop.Loop(lambda: build_step(plan, stream, preconditioners,
-                                            1)[::2])
+        many = loop.Loop(looped_step)
   tf.get_variable(checkpoint.SETTINGS, trainable=False,
-                  initializer=json.dumps(plan.run.settings))
-  return hooks.Model(*step, many,
-                     build_rating(plan) if plan.test_examples else None)
+                  initializer=json.dumps(plan.training.settings))
+  return hooks.Model(
+      loss=loss, learning_rate=learning_rate, train_op=train_op, loop=many,
+      evaluation=build_evaluation(plan) if plan.test_examples else None)
 
 
-def build_rating(plan):
+def build_evaluation(plan):
   """Builds the averaged network on the test images, beside the training.
 
   Args:
     plan: Plan.
 
   Returns:
-    hooks.Rating.
+    hooks.Evaluation.
   """
   averages = {var.op.name: var for var in tf.global_variables()
               if var.op.name.endswith(checkpoint.AVERAGE)}
@@ -358,11 +376,11 @@ def build_rating(plan):
                                      cifar10.towers(size))
   hits = tf.stack([tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, k),
                                          tf.int64)) for k in (1, 5)])
-  return hooks.Rating(batch, -(-plan.test_examples // size),
-                      plan.test_examples, hits)
+  return hooks.Evaluation(batch=batch, batches=-(-plan.test_examples // size),
+                          examples=plan.test_examples, hits=hits)
 
 
-def make_steps(plan, model, found, step, initial):
+def make_steps(plan, model, found, step, initial, saved):
   """Runs the steps that are left, and saves.
 
   Args:
@@ -371,12 +389,14 @@ def make_steps(plan, model, found, step, initial):
     found: checkpoint.Checkpoint to continue, or None.
     step: the step to begin at.
     initial: name -> array to start from without a checkpoint, or None.
+    saved: function without arguments, called after each checkpoint.
 
   Returns:
     Number of the signal that stopped the training, or None.
 
   Raises:
     hooks.NotFiniteError: the loss or a weight is not finite.
+    CheckpointError: the checkpoint does not fit the graph.
     FileError: the folder cannot be written to.
   """
   def initialize(scaffold, session):
@@ -387,31 +407,30 @@ def make_steps(plan, model, found, step, initial):
                                   for var in tf.global_variables()
                                   if var.op.name in initial})
 
-  clock = hooks.Clock(plan.run, model.loop, step)
-  checkpoint_hook = hooks.CheckpointHook(plan.run, clock)
-  logger = hooks.LoggerHook(plan.run, model, clock, checkpoint_hook.stop,
+  counter = hooks.StepCounter(plan.training, model.loop, step)
+  saving = hooks.CheckpointHook(plan.training, counter, saved)
+  logger = hooks.LoggerHook(plan.training, model, counter, saving.stop,
                             cifar10.command())
-  used = [clock, logger, checkpoint_hook]
-  if model.rating:
-    used.append(hooks.RatingHook(plan.run, model.rating, clock, logger))
-  tf.config.experimental.enable_tensor_float_32_execution(   # Compiled in, too.
-      FLAGS.precision == 'tf32')
-  with tf.train.MonitoredTrainingSession(
-      scaffold=tf.train.Scaffold(init_fn=initialize,
-                                 saver=tf.train.Saver()),   # Unused.
-      hooks=used,
-      config=cifar10.session_config(cifar10.towers(FLAGS.batch_size)),
-      save_checkpoint_steps=None, save_checkpoint_secs=None,
-      save_summaries_steps=None, save_summaries_secs=None,
-      log_step_count_steps=None) as session:
-    cifar10.on_stop(checkpoint_hook.stop)
+  used = [counter, logger, saving]
+  if model.evaluation:
+    used.append(hooks.EvaluationHook(plan.training, model.evaluation, counter,
+                                     logger))
+  with operations.tensor_float_32(FLAGS.precision == 'tf32'), (
+      tf.train.MonitoredTrainingSession(
+          scaffold=tf.train.Scaffold(init_fn=initialize,
+                                     saver=tf.train.Saver()),   # Unused.
+          hooks=used,
+          config=cifar10.session_config(cifar10.towers(FLAGS.batch_size)),
+          save_checkpoint_steps=None, save_checkpoint_secs=None,
+          save_summaries_steps=None, save_summaries_secs=None,
+          log_step_count_steps=None)) as session:
+    cifar10.on_stop(saving.stop)
     if found:
       print('Continuing %s at step %d of %d.' % (found.path, step,
-                                                 plan.run.last_step))
+                                                 plan.training.last_step))
     while not session.should_stop():
-      clock.make(session, model.train_op)
-  tf.config.experimental.enable_tensor_float_32_execution(False)
-  return checkpoint_hook.signal
+      counter.run_steps(session, model.train_op)
+  return saving.signal
 
 
 def train(schedule, widths, stream='training', initial=None,
@@ -450,25 +469,32 @@ def train(schedule, widths, stream='training', initial=None,
   plan = make_plan(schedule, widths, made)
   cifar10_eval.check_evaluate()   # Not only when all is trained.
   lock = files.hold(FLAGS.train_dir)
+  checkpoint.remove_parts(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)
-  if step >= plan.run.last_step:
+  if step >= plan.training.last_step:
     print('%s is finished: step %d of %d.' % (FLAGS.train_dir, step,
-                                              plan.run.last_step))
+                                              plan.training.last_step))
     require_record(plan)
     cifar10_eval.rate_made(FLAGS.train_dir)
     return 0
   if not found and initial:
     step = int(initial.get('global_step', 0))
-    if step >= plan.run.last_step:
+    if step >= plan.training.last_step:
       raise UserError('The network of %s is at step %d, and this training ends '
                       'at step %d; give more --epochs or --max_steps, which '
                       'count from its first step.' % (
-                          FLAGS.checkpoint_dir, step, plan.run.last_step))
+                          FLAGS.checkpoint_dir, step, plan.training.last_step))
   graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
   if FLAGS.precision == 'tf32' and not operations.on_gpu():
     raise UserError('--precision=tf32 needs a GPU that TensorFlow sees; leave '
                     'it out.')
-  start = time.perf_counter()
+  since = time.perf_counter()
+
+  def record(end=False):
+    nonlocal since
+    before, since = since, time.perf_counter()
+    record_run(plan, since - before, end)
+
   print(header(plan), flush=True)
   if not found and initial:
     print('Starting from %s at step %d.' % (FLAGS.checkpoint_dir, step),
@@ -476,14 +502,15 @@ def train(schedule, widths, stream='training', initial=None,
   matrices = preconditioners()
   with graph.as_default():
     model = build_model(plan, stream, matrices)
-    record_run(plan)
+    record()
     try:
-      stopped_by = make_steps(plan, model, found, step, initial)
+      stopped_by = make_steps(plan, model, found, step, initial, record)
     except hooks.NotFiniteError as error:
       raise UserError('%s; the last good checkpoint in %s is kept, lower '
-                      '--learning_rate.' % (error, FLAGS.train_dir))
+                      '--learning_rate=%g.' % (error, FLAGS.train_dir,
+                                               plan.learning_rate))
   cifar10.on_stop(cifar10.raise_stopped)
-  record_run(plan, time.perf_counter() - start)
+  record(end=True)
   lock.close()
   if stopped_by:
     print('Stopped by %s and saved; the same command continues.' %

@@ -102,10 +102,10 @@ words SCHEDULE 1 1 'published|fast' 'published or fast'
 words EPOCHS 1 1 "$number" 'a number above 0 and below 1000000'
 words FINETUNE_EPOCHS 1 1 "$number" 'a number above 0 and below 1000000'
 words PRECISION 1 1 'float32|tf32|bfloat16' 'float32, tf32 or bfloat16'
-words MODES 0 $many "$mode" 'names as thinet_none or least_squares_full'
-words CONTROLS 0 $many "$mode" 'names as l1_full or random_network'
+words MODES 0 $many "$mode" 'names such as thinet_none least_squares_full'
+words CONTROLS 0 $many "$mode" 'names such as l1_full random_network'
 words JOBS 1 1 '0*[1-9][0-9]{0,2}' 'a number of cells, 1 to 999'
-words GPUS 0 $many '[0-9]{1,4}|(GPU|MIG)-[A-Za-z0-9/-]+' 'numbers as 0 1'
+words GPUS 0 $many '[0-9]{1,4}|(GPU|MIG)-[A-Za-z0-9/-]+' 'numbers such as 0 1'
 for word in $MODES; do   # What is fine-tuned is compressed already.
   CONTROLS=" $CONTROLS " CONTROLS=${CONTROLS/" $word "/ }
 done
@@ -225,7 +225,7 @@ trained() {
 cell() {
   local is='^(scratch|slim) [0-9]+ [0-9]+$|^slim [0-9]+ budget0[.][0-9]*[1-9]$'
   [[ $# == 3 && "$1 $2 $3" =~ $is ]] ||
-    refuse "cell ${*@Q} is none; as: cell scratch 0 8, or: cell slim 0 8"
+    refuse "'${*}' is no cell; give one as: cell scratch 0 8"
   local folder=$OUT/seed$2 mode slim this=("$@") widths
   local size=("--conv1_channels=$3")
   [[ $3 != budget* ]] ||

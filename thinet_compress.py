@@ -13,8 +13,8 @@ second names a budget, and all layers get the widths that lose least under it
 
 Samples the contribution of each channel to the layer that reads it, its reader,
 on central crops of the training images in the network as it is; chooses the
-channels to keep (thinet/algebra.py), the last layer first, so that what a
-reader loses itself does not count; and writes a physically slim checkpoint,
+channels to keep (thinet/algebra.py), the last layer first, so that units that a
+reader loses itself do not count; and writes a physically slim checkpoint,
 which the other scripts read without further flags, and compress.json, which
 says what was done.
 """
@@ -50,6 +50,7 @@ FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
               'evaluate', 'seed') + cifar10.Widths._fields:
   tf.app.flags.declare_key_flag(_name)
+FLAGS['checkpoint_dir'].help = 'Required. Folder of the network to compress.'
 for _name in cifar10.Widths._fields:
   _layer, _outputs = _name.split('_')
   FLAGS[_name].help = '%s of %s to keep; by default all.' % (
@@ -235,7 +236,7 @@ def refitted(weights, changed, kept, sample):
 
   Args:
     weights: name -> array, the parent's averages.
-    changed: name -> array, those of the slim network that are no slices.
+    changed: name -> array, the weights that were refitted or scaled.
     kept: layer -> sorted indices of the kept channels.
     sample: Sample; as many images are taken.
   """
@@ -304,8 +305,9 @@ def asked_layers():
 def check_sample(num_images):
   """Raises UserError if there are too few images for what the flags ask."""
   if FLAGS.reconstruction == 'network' and num_images < FEWEST_REFIT_IMAGES:
-    raise UserError('--num_images=%d is too few for --reconstruction=network; '
-                    'give at least %d.' % (num_images, FEWEST_REFIT_IMAGES))
+    raise UserError('%d training images are too few for --reconstruction='
+                    'network, which needs %d; give a higher --num_images, or '
+                    'a larger data set.' % (num_images, FEWEST_REFIT_IMAGES))
   locations, also = FLAGS.locations_per_image or cifar10.CONV2_POSITIONS, ''
   if asked_layers() == ['conv1']:
     also = ' and --locations_per_image=%d' % FLAGS.locations_per_image
@@ -615,6 +617,7 @@ def compress():
   sample = planned_sample()
   cifar10_eval.check_evaluate()
   lock = files.hold(FLAGS.output_dir)
+  checkpoint.remove_parts(FLAGS.output_dir)
   report = os.path.join(FLAGS.output_dir, 'compress.json')
   if finished(parent, sample, report):
     cifar10_eval.rate_made(FLAGS.output_dir)

@@ -156,16 +156,7 @@ class Sweep:
     seconds = report and report.get('seconds')
     if isinstance(seconds, dict):
       seconds = sum(seconds.values())
-    if not isinstance(seconds, (int, float)):
-      return None
-    if self.finished(network):
-      return seconds
-    # Of a running training, the file knows the time until it last stopped.
-    _, saved = newest_step(self.folder(network))
-    since = self._since(network)
-    if since and saved > mtime(os.path.join(self.folder(network), 'run.json')):
-      seconds += max(0.0, saved - since)
-    return seconds
+    return seconds if isinstance(seconds, (int, float)) else None
 
   def _kind(self, network):
     """Networks of a kind take times that can be compared."""

@@ -110,6 +110,31 @@ def test_a_clock_that_stands_still(tmp_path, data_dir, flags, monkeypatch):
   assert files.read_json(tmp_path / 'run.json')['seconds'] == 0
 
 
+def test_seconds_are_those_of_the_steps_that_are_kept(tmp_path, data_dir, flags,
+                                                      monkeypatch):
+  """A step takes one second; the training fails in the sixteenth."""
+  steps = []
+  run_steps = hooks.StepCounter.run_steps
+
+  def timed(counter, *arguments):
+    steps.append(counter.step)
+    if len(steps) == 16:
+      raise MemoryError
+    run_steps(counter, *arguments)
+
+  monkeypatch.setattr(hooks.StepCounter, 'run_steps', timed)
+  monkeypatch.setattr(hooks.time, 'perf_counter', lambda: len(steps))
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=30,
+        checkpoint_frequency=10)
+  with pytest.raises(MemoryError):
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2))
+  run = files.read_json(tmp_path / 'run.json')
+  assert run['seconds'] == 10 and 'end' not in run
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
+  run = files.read_json(tmp_path / 'run.json')
+  assert run['seconds'] == 30 and 'end' in run
+
+
 def test_more_steps_than_asked_for_are_not_called_finished(flags, data_dir,
                                                            trained):
   flags(data_dir=data_dir, train_dir=trained, batch_size=50, max_steps=20)
@@ -227,7 +252,7 @@ def test_few_or_no_test_images(tmp_path, flags, data_dir, trained, capsys,
   assert_same(tmp_path / 'run', trained)
   output = capsys.readouterr().out
   assert ('(3 test images)' if test_images else
-          'no rating on test images') in output
+          'no evaluation on test images') in output
   assert bool(test_images) == ('precision' in output)
 
 
@@ -469,7 +494,7 @@ def test_the_seed_draws_the_initial_weights(tmp_path, flags, data_dir):
 
 
 @pytest.mark.parametrize('spoiled, words', [
-    ('softmax_linear/biases', 'Loss is nan at step 0 with learning rate'),
+    ('softmax_linear/biases', 'Loss is nan at step 0; .*=0.1.$'),
     ('local3/biases' + checkpoint.AVERAGE,
      'A weight is not finite after step 0')])
 def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
@@ -564,11 +589,25 @@ def test_unfinished_first_save_starts_again(tmp_path, data_dir, trained, flags):
   assert_same(tmp_path, trained)
 
 
+def test_what_killed_writers_left_is_removed(tmp_path, data_dir, trained,
+                                             flags):
+  """But not what an evaluation may be writing."""
+  folder = shutil.copytree(trained, tmp_path / 'run')
+  before = sorted(os.listdir(folder))
+  for name in ('model.ckpt-30.index.tempstate17', '.run.json.abc.part',
+               'model.ckpt-30.data-00000-of-00001.tempstate4711',
+               '.checkpoint.x_y.part', '.eval.json.abc.part'):
+    (folder / name).touch()
+  flags(data_dir=data_dir, train_dir=str(folder), batch_size=50, max_steps=30)
+  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
+  assert sorted(os.listdir(folder)) == ['.eval.json.abc.part'] + before
+
+
 def test_loss_not_finite_saves_nothing_bad(tmp_path, data_dir):
   code, _, errors = conftest.run(*train(tmp_path, data_dir, 30,
                                         '--learning_rate=1e6'))
   assert code == 1
-  assert re.search(r'is (nan|inf) at step \d+ with learning rate 1e\+06|'
+  assert re.search(r'is (nan|inf) at step \d+;.* lower --learning_rate=1e\+06|'
                    r'A weight is not finite after step \d+', errors)
   assert 'Traceback' not in errors
   for path in checkpoint.paths(str(tmp_path)):

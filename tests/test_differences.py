@@ -146,8 +146,8 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
                    finetune_epochs=finetune_epochs))
 
     for how, tops in (('none', (20, 76, 81)), ('network', (70, 79 + seed, 82))):
-      for number, fine_tuned, top1 in zip(('', '1.0', '20'), ('no', 'yes', 'yes'),
-                                          tops):
+      for number, fine_tuned, top1 in zip(
+          ('', '1.0', '20'), ('no', 'yes', 'yes'), tops):
         add('128', number, 'least_squares', how, fine_tuned, top1, to=networks)
     add('128', '', 'scratch', '', 'no', 80, to=networks)
     add('480', '', 'scratch', '', 'no', 80, to=networks)

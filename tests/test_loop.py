@@ -106,12 +106,12 @@ def test_all_of_the_loop_is_on_the_device(as_on_gpu, monkeypatch):
 
 
 def stopped_at(step):
-  """hooks.Run.unseen, which sends a signal at a step."""
-  unseen = hooks.Run.unseen
-  def stop_and_count(run, present):
+  """hooks.Training.in_one_loop, which sends a signal at a step."""
+  in_one_loop = hooks.Training.in_one_loop
+  def stop_and_count(training, present):
     if present == step:
       os.kill(os.getpid(), signal.SIGTERM)
-    return unseen(run, present)
+    return in_one_loop(training, present)
   return stop_and_count
 
 
@@ -125,8 +125,8 @@ def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys):
 
   lines = train('loop')
   with pytest.MonkeyPatch.context() as patch:   # Saved within 9 to 13.
-    patch.setattr(hooks, 'LONGEST_RUN', 2)
-    patch.setattr(hooks.Run, 'unseen', stopped_at(9))
+    patch.setattr(hooks, 'LONGEST_LOOP', 2)
+    patch.setattr(hooks.Training, 'in_one_loop', stopped_at(9))
     train('resumed', 128 + signal.SIGTERM)
   assert int(conftest.newest(tmp_path / 'resumed')[1]['global_step']) == 11
   train('resumed')
@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_ends_the_loop(as_on_gpu, flags, tmp_path):
     flags(train_dir=str(tmp_path / 'plain'))
     with pytest.raises(UserError) as plain_error:
       cifar10_train.train(cifar10.PUBLISHED, WIDTHS)
-  step, other = (re.search(r'at step (\d+) with', str(error.value))[1]
+  step, other = (re.search(r'at step (\d+);', str(error.value))[1]
                  for error in (loop_error, plain_error))
   assert step == other and int(step) in range(2, 7)   # Within a run.
 
@@ -184,11 +184,11 @@ def test_steps_that_xla_cannot_compile_run_one_by_one(as_on_gpu, flags,
 @pytest.mark.parametrize('step', range(25))
 def test_runs_end_where_something_is_due(step):
   """Each seventh step and the last show; saved and rated is between steps."""
-  run = hooks.Run('', {}, 50, 10, 2.5, last_step=25, log_frequency=7,
-                  histogram_frequency=0, eval_frequency=5,
-                  checkpoint_frequency=9, keep_checkpoints=3)
+  training = hooks.Training(
+      '', {}, 50, 10, 2.5, last_step=25, log_frequency=7, eval_frequency=5,
+      histogram_frequency=0, checkpoint_frequency=9, keep_checkpoints=3)
   shown, between = {0, 7, 14, 21, 24}, {9, 18, 5, 10, 15, 20}
-  assert run.unseen(step) == (
+  assert training.in_one_loop(step) == (
       1 if step in shown else
       min(end for end in shown | between if end > step) - step)
 
@@ -199,11 +199,11 @@ def test_tf32_is_for_the_steps_alone(as_on_gpu, flags, tmp_path, monkeypatch,
   """Also when they are compiled; what follows rates in float32."""
   enabled, seen = (
       tf.config.experimental.tensor_float_32_execution_enabled, [])
-  monkeypatch.setattr(hooks.Clock, 'after_create_session',
+  monkeypatch.setattr(hooks.StepCounter, 'after_create_session',
                       lambda *_: seen.append(enabled()))
-  monkeypatch.setattr(hooks.Clock, 'after_run', lambda clock, *_: (
+  monkeypatch.setattr(hooks.StepCounter, 'after_run', lambda clock, *_: (
       seen.append(enabled()), setattr(clock, 'step', clock.step + 1)))
-  monkeypatch.setattr(hooks.Run, 'unseen', lambda run, step: 1)
+  monkeypatch.setattr(hooks.Training, 'in_one_loop', lambda training, step: 1)
   flags(train_dir=str(tmp_path), precision=precision, max_steps=2)
   assert cifar10_train.train(cifar10.PUBLISHED, WIDTHS) == 0
   assert seen == [precision == 'tf32'] * 3 and not enabled()

@@ -175,8 +175,9 @@ def least_squares_order(moments, kernel):
 
   The next channel to remove is the one whose removal raises the error least
   when the reader's weights for the others, bias included, are fitted to y. With
-  V = A^-1 and W = V B, removing the rows c costs tr(W_c^T V_cc^-1 W_c), and a
-  Schur complement downdates V and W.
+  A the inputs' centred moments, V = A^-1, and W the best weights of what is
+  left, removing the rows c costs tr(W_c^T V_cc^-1 W_c); a Schur complement
+  downdates V and W.
 
   Args:
     moments: Moments of the reader's inputs.
@@ -220,7 +221,7 @@ def least_squares_order(moments, kernel):
 def full_reconstruction(fit, check, kernel, kept):
   """Refits all weights of the reader for the kept channels, and its bias.
 
-  Least squares against y (He et al., ICCV 2017, Eq. 3), with a ridge toward the
+  Least squares against y (He et al., ICCV 2017, Eq. 4), with a ridge toward the
   present weights: the one of RIDGES with the least error on samples held back.
 
   Args:

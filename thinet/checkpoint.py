@@ -10,6 +10,7 @@ written by SaveV2, which takes it as it is, and read from inside their folder.
 """
 import contextlib
 import datetime
+import functools
 import itertools
 import json
 import os
@@ -29,7 +30,7 @@ PARTS = ['.index', '.data-00000-of-00001']   # Suffixes of its files.
 
 
 class CheckpointError(files.FileError):
-  """No checkpoint, or one that does not do."""
+  """There is no usable checkpoint."""
 
 
 class DamagedError(CheckpointError):
@@ -299,7 +300,7 @@ def move_aside(path):
 def read_to_continue(folder, shapes_like):
   """Reads a folder's newest checkpoint, and moves damaged ones aside.
 
-  What they held can be made again, by whoever made it.
+  The program that made them can make them again.
 
   Returns:
     Checkpoint, or None if there is none that is not damaged.
@@ -408,11 +409,25 @@ def save(folder, arrays, settings, step=0, keep=1):
   return path
 
 
+def remove_parts(folder):
+  """Removes what writers of a network's files left that were killed.
+
+  For the one who holds the folder, in which others may write an evaluation.
+  """
+  with contextlib.suppress(OSError):   # It can stay.
+    for each in os.listdir(folder):
+      if re.fullmatch(r'model\.ckpt-\d+\..*\.tempstate\d+|'
+                      r'\.(checkpoint|run\.json|compress\.json)\..*\.part',
+                      each):
+        os.unlink(os.path.join(folder, each))
+
+
 def now():
   """Local time in ISO 8601, to the second, with its offset from UTC."""
   return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
 
 
+@functools.cache   # As it was when the process began.
 def git_commit():
   """Commit of these sources, '-dirty' if changed; None outside a checkout."""
   try:

@@ -156,7 +156,8 @@ def close_output():
 
   Otherwise Python fails once more when it writes the rest at its end.
   """
-  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  with open(os.devnull, 'w') as nowhere:
+    os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 # ---------------------------------------------------------------------- JSON

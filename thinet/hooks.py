@@ -1,6 +1,8 @@
-"""What happens between the steps of a training, as hooks of its session.
+"""Session hooks of a training: log lines, summaries, evaluations, checkpoints.
 
-Log lines, summaries, ratings and checkpoints. Clock comes first of the hooks.
+They run in the order of their list, which is: StepCounter; LoggerHook, so that
+a loss that is not finite stops the training before it is saved; CheckpointHook,
+which may request a stop; EvaluationHook, which leaves out an evaluation then.
 """
 import datetime
 import signal
@@ -14,15 +16,18 @@ from thinet import tensorflow as tf
 
 import numpy as np
 
-LONGEST_RUN = 1000   # Steps of a GPU's loop, so that a stop saves within 2 s.
+LONGEST_LOOP = 1000   # Steps of a GPU's loop, so that a stop saves within 2 s.
 
 
 class NotFiniteError(Exception):
   """The loss or a weight is not finite; the text says at which step."""
 
 
-class Run(typing.NamedTuple):
-  """A training, and how often it shows, rates and saves; 0 stands for never."""
+class Training(typing.NamedTuple):
+  """A training, and how often it logs, evaluates and saves.
+
+  histogram_frequency and eval_frequency may be 0, for never.
+  """
   folder: str
   settings: dict               # The checkpoints carry them.
   batch_size: int
@@ -31,22 +36,26 @@ class Run(typing.NamedTuple):
   last_step: int               # Number of steps in all.
   log_frequency: int           # Steps between log lines and scalars.
   histogram_frequency: int     # Steps between histograms.
-  eval_frequency: int          # Steps between ratings.
+  eval_frequency: int          # Steps between evaluations.
   checkpoint_frequency: int    # Steps between checkpoints.
   keep_checkpoints: int        # Newest checkpoints to keep.
 
-  def due(self, step, frequency):
-    """Whether this step shows what it shows so often; the last one does."""
-    return frequency and (step % frequency == 0 or step == self.last_step - 1)
+  def logs(self, step, frequency):
+    """Whether this step logs what is logged so often; the last one does."""
+    return bool(frequency) and (step % frequency == 0 or
+                                step == self.last_step - 1)
 
-  def unseen(self, step):
-    """Number of steps from this one on that end before one that shows, saves or
-    rates anything; 1 if this one does."""
-    shown = self.log_frequency, self.histogram_frequency
-    if any(self.due(step, each) for each in shown):
+  def in_one_loop(self, step):
+    """Number of steps that can run in one loop from this one on.
+
+    Up to the next that logs, or through the next after which there is a
+    checkpoint or an evaluation; 1 if this one logs.
+    """
+    logged = self.log_frequency, self.histogram_frequency
+    if any(self.logs(step, each) for each in logged):
       return 1
-    ends = shown + (self.checkpoint_frequency, self.eval_frequency)
-    return min([LONGEST_RUN, self.last_step - 1 - step] +
+    ends = logged + (self.checkpoint_frequency, self.eval_frequency)
+    return min([LONGEST_LOOP, self.last_step - 1 - step] +
                [each - step % each for each in ends if each])
 
 
@@ -56,19 +65,19 @@ class Model(typing.NamedTuple):
   learning_rate: 'tf.Tensor'   # float32 scalar.
   train_op: 'tf.Operation'
   loop: 'loop.Loop'            # None on a processor.
-  rating: 'Rating'             # None without test images.
+  evaluation: 'Evaluation'     # None without test images or evaluations.
 
 
-class Rating(typing.NamedTuple):
+class Evaluation(typing.NamedTuple):
   """The averaged network on the test images, a batch at a time."""
-  batch: 'tf.Tensor'             # int64 placeholder: number of the batch.
+  batch: 'tf.Tensor'           # int64 placeholder: number of the batch.
   batches: int
-  examples: int                  # Test images.
-  hits: 'tf.Tensor'              # int64 [2]: images right at 1 and at 5.
+  examples: int                # Test images.
+  hits: 'tf.Tensor'            # int64 [2]: images right at 1 and at 5.
 
 
 class _Hook:
-  """A tf.train.SessionRunHook that does nothing; see thinet/tensorflow.py."""
+  """The methods of tf.train.SessionRunHook, without importing TensorFlow."""
 
   def begin(self):
     pass
@@ -86,24 +95,30 @@ class _Hook:
     pass
 
 
-class Clock(_Hook):
-  """The next step, and the number of steps that the present run makes.
+class StepCounter(_Hook):
+  """Counts the steps; where there is a loop, compiles it before the first.
 
-  The first of the hooks: in the after_run of the others, `step` has moved on.
-  Where there is a loop, it is compiled before the first step.
+  Args:
+    training: Training.
+    loop: loop.Loop, or None.
+    step: the step to begin at.
+
+  Attributes:
+    step: the next step; in the after_run of the other hooks it has moved on.
+    count: number of steps that the present call of session.run makes.
   """
 
-  def __init__(self, run, loop, step):
-    self._run, self._loop = run, loop
+  def __init__(self, training, loop, step):
+    self._training, self._loop = training, loop
     self.step, self.count = step, 1
 
   def after_create_session(self, session, coord):
     if self._loop and not self._loop.compile(session):
       self._loop = None
 
-  def make(self, session, train_op):
-    """Makes as many steps as can be made at once."""
-    self.count = self._run.unseen(self.step) if self._loop else 1
+  def run_steps(self, session, train_op):
+    """Runs as many steps as can run at once."""
+    self.count = self._training.in_one_loop(self.step) if self._loop else 1
     if self.count > 1:
       session.run(self._loop.made, {self._loop.count: self.count})
     else:
@@ -114,71 +129,83 @@ class Clock(_Hook):
 
 
 class LoggerHook(_Hook):
-  """Prints the tutorial's line, writes summaries, requires a finite loss."""
+  """Prints the tutorial's line, writes summaries, requires a finite loss.
 
-  def __init__(self, run, model, clock, stop, command):
-    self._run, self._model, self._clock = run, model, clock
+  Args:
+    training: Training.
+    model: Model, in the default graph.
+    counter: StepCounter.
+    stop: function of a signal's number, called if nobody reads the output.
+    command: the command line, for TensorBoard's Text.
+
+  Raises, in its methods:
+    NotFiniteError: the loss is not finite.
+    FileError: the folder cannot be written to.
+  """
+
+  def __init__(self, training, model, counter, stop, command):
+    self._training, self._model, self._counter = training, model, counter
     self._stop, self._command = stop, command
     self._writer = tf.summary.FileWriter(
-        run.folder, filename_suffix='.training-%d' % clock.step)
+        training.folder, filename_suffix='.training-%d' % counter.step)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
     self._start = None
 
   def after_create_session(self, session, coord):
-    step = self._clock.step
+    step = self._counter.step
     if step:  # TensorBoard then drops a killed run's later events.
-      self._write('add_session_log',
+      self._write(self._writer.add_session_log,
                   tf.SessionLog(status=tf.SessionLog.START), step)
     else:
-      self._write('add_graph', session.graph)
+      self._write(self._writer.add_graph, session.graph)
     self.show(summaries.layout(), step)
     self.show(summaries.command(self._command), step)
 
   def before_run(self, run_context):
-    step = self._clock.step
-    if self._clock.count > 1:
+    step = self._counter.step
+    if self._counter.count > 1:
       return tf.train.SessionRunArgs({'loss': self._model.loop.loss,
                                       'made': self._model.loop.made})
     fetches = {'loss': self._model.loss}
-    if self._run.due(step, self._run.log_frequency):
+    if self._training.logs(step, self._training.log_frequency):
       fetches['scalars'] = self._scalars
       fetches['learning_rate'] = self._model.learning_rate
-    if self._run.due(step, self._run.histogram_frequency):
+    if self._training.logs(step, self._training.histogram_frequency):
       fetches['histograms'] = self._histograms
     return tf.train.SessionRunArgs(fetches)
 
   def after_run(self, run_context, run_values):
     results = run_values.results
-    step = self._clock.step - self._clock.count
+    step = self._counter.step - self._counter.count
     if not np.isfinite(results['loss']):
-      raise NotFiniteError('Loss is %s at step %d with learning rate %g' % (
-          results['loss'], step + results.get('made', 1) - 1,
-          run_context.session.run(self._model.learning_rate)))
+      raise NotFiniteError('Loss is %s at step %d' % (
+          results['loss'], step + results.get('made', 1) - 1))
     if 'scalars' in results:
       self.show(results['scalars'], step)
       self._log(step, results['loss'], results['learning_rate'])
     if 'histograms' in results:
       self.show(results['histograms'], step)
 
-  def _log(self, step, loss, rate):
+  def _log(self, step, loss, learning_rate):
     # The first interval includes the graph's start, so it gives no rate.
-    run, speed, left = self._run, 'first step', ''
+    training, speed, left = self._training, 'first step', ''
     if self._start:
       before, start = self._start
       seconds = max(time.perf_counter() - start, 1e-9) / (step - before)
-      speed = '%.1f examples/sec; %.3f sec/batch' % (run.batch_size / seconds,
-                                                     seconds)
+      speed = '%.1f examples/sec; %.3f sec/batch' % (
+          training.batch_size / seconds, seconds)
       left = ', %s left' % datetime.timedelta(
-          seconds=round(seconds * (run.last_step - step)))
+          seconds=round(seconds * (training.last_step - step)))
       self.show(tf.Summary(value=[tf.Summary.Value(
           tag='examples_per_second',
-          simple_value=run.batch_size / seconds)]), step)
+          simple_value=training.batch_size / seconds)]), step)
     self._start = step, time.perf_counter()
     self.say('step %d, loss = %.2f (%s); step %d of %d, epoch %.1f of %g, '
              'learning rate %.3g%s' % (
-                 step, loss, speed, step, run.last_step,
-                 step / run.steps_per_epoch, run.epochs, rate, left))
+                 step, loss, speed, step, training.last_step,
+                 step / training.steps_per_epoch, training.epochs,
+                 learning_rate, left))
 
   def say(self, words):
     """Prints a line that begins with the time."""
@@ -190,7 +217,7 @@ class LoggerHook(_Hook):
 
   def show(self, summary, step):
     """Writes a tf.Summary, or the bytes of one, for TensorBoard."""
-    self._write('add_summary', summary, step)
+    self._write(self._writer.add_summary, summary, step)
 
   def pause(self, seconds):
     """Leaves seconds without steps out of the time that a step takes."""
@@ -200,51 +227,69 @@ class LoggerHook(_Hook):
 
   def _write(self, method, *arguments):
     try:
-      getattr(self._writer, method)(*arguments)
+      method(*arguments)
     except checkpoint.write_errors() as error:
-      raise files.not_written(self._run.folder, error)
+      raise files.not_written(self._training.folder, error)
 
   def end(self, session):
-    self._write('close')
+    self._write(self._writer.close)
 
 
-class RatingHook(_Hook):
-  """Rates the averaged weights on the test images; changes nothing.
+class EvaluationHook(_Hook):
+  """Evaluates the averaged weights on the test images; changes nothing.
 
   At the start, every eval_frequency steps, and at the end.
+
+  Args:
+    training: Training.
+    evaluation: Evaluation.
+    counter: StepCounter.
+    logger: LoggerHook, which shows the precisions.
   """
 
-  def __init__(self, run, rating, clock, logger):
-    self._run, self._rating = run, rating
-    self._clock, self._logger = clock, logger
+  def __init__(self, training, evaluation, counter, logger):
+    self._training, self._evaluation = training, evaluation
+    self._counter, self._logger = counter, logger
 
   def after_create_session(self, session, coord):
-    if self._clock.step % self._run.eval_frequency == 0:
-      self._rate(session)
+    if self._counter.step % self._training.eval_frequency == 0:
+      self._evaluate(session)
 
   def after_run(self, run_context, run_values):
-    last = self._clock.step == self._run.last_step
-    if last or (self._clock.step % self._run.eval_frequency == 0 and
+    last = self._counter.step == self._training.last_step
+    if last or (self._counter.step % self._training.eval_frequency == 0 and
                 not run_context.stop_requested):
-      self._rate(run_context.session)
+      self._evaluate(run_context.session)
 
-  def _rate(self, session):
+  def _evaluate(self, session):
     start = time.perf_counter()
-    hits = sum(session.run(self._rating.hits, {self._rating.batch: number})
-               for number in range(self._rating.batches))
-    shares = hits / self._rating.examples
-    self._logger.show(summaries.precision(*shares), self._clock.step)
+    found, step = self._evaluation, self._counter.step
+    shares = sum(session.run(found.hits, {found.batch: number})
+                 for number in range(found.batches)) / found.examples
+    self._logger.show(summaries.precision(*shares), step)
     self._logger.say('step %d, precision @ 1 = %.4f, @ 5 = %.4f (%d test '
-                     'images)' % (self._clock.step, *shares,
-                                  self._rating.examples))
+                     'images)' % (step, *shares, found.examples))
     self._logger.pause(time.perf_counter() - start)
 
 
 class CheckpointHook(_Hook):
-  """Saves finite weights: at intervals, at the end, and when told to stop."""
+  """Saves finite weights: at intervals, at the end, and when told to stop.
 
-  def __init__(self, run, clock):
-    self._run, self._clock = run, clock
+  Args:
+    training: Training, in the default graph.
+    counter: StepCounter.
+    saved: function without arguments, called after each checkpoint.
+
+  Attributes:
+    signal: number of the signal that stopped the training, or None.
+
+  Raises, in its methods:
+    NotFiniteError: a weight is not finite; it is not saved.
+    FileError: the folder cannot be written to.
+  """
+
+  def __init__(self, training, counter, saved):
+    self._training, self._counter, self._saved = training, counter, saved
     self._variables = {var.op.name: var for var in tf.global_variables()
                        if var.op.name != checkpoint.SETTINGS}
     self.signal = None
@@ -254,9 +299,9 @@ class CheckpointHook(_Hook):
     self.signal = self.signal or number
 
   def after_run(self, run_context, run_values):
-    step = self._clock.step
-    stop = self.signal is not None or step >= self._run.last_step
-    if stop or step % self._run.checkpoint_frequency == 0:
+    step = self._counter.step
+    stop = self.signal is not None or step >= self._training.last_step
+    if stop or step % self._training.checkpoint_frequency == 0:
       self._save(run_context.session)
     if stop:
       run_context.request_stop()
@@ -265,6 +310,7 @@ class CheckpointHook(_Hook):
     arrays = session.run(self._variables)
     if checkpoint.not_finite(arrays):
       raise NotFiniteError('A weight is not finite after step %d' %
-                           (self._clock.step - 1))
-    checkpoint.save(self._run.folder, arrays, self._run.settings,
-                    self._clock.step, self._run.keep_checkpoints)
+                           (self._counter.step - 1))
+    checkpoint.save(self._training.folder, arrays, self._training.settings,
+                    self._counter.step, self._training.keep_checkpoints)
+    self._saved()

@@ -3,6 +3,8 @@
 Each is the same function as the TensorFlow operation that it replaces, in value
 and gradient; benchmarks/README.md has the speeds.
 """
+import contextlib
+
 from thinet import devices
 from thinet import tensorflow as tf
 
@@ -20,6 +22,16 @@ FEWEST_CHANNELS = 8      # With fewer, tf.nn.conv2d is faster.
 def on_gpu():
   """Whether TensorFlow sees a GPU."""
   return bool(tf.config.list_physical_devices('GPU'))
+
+
+@contextlib.contextmanager
+def tensor_float_32(enabled):
+  """Has GPUs round the operands of products to TF32, or not; then not."""
+  tf.config.experimental.enable_tensor_float_32_execution(enabled)
+  try:
+    yield
+  finally:
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def device():

@@ -56,7 +56,7 @@ def matrices(inputs, run):
 
 
 def direction(name, gradient, convolution_rate, matrices):
-  """What a variable goes along instead of its gradient.
+  """Scales and preconditions a variable's gradient.
 
   Args:
     name: of the variable.

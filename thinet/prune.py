@@ -198,8 +198,8 @@ def rebuild_all(mode, found, weights, kept):
     kept: layer -> sorted indices of the kept channels.
 
   Returns:
-    (changed, details): name -> float32 array, what is no scaled slice; and
-    layer -> dict, from rebuild.
+    (changed, details): name -> float32 array, the weights that were refitted;
+    and layer -> dict, from rebuild.
   """
   start, changed, details = sliced(weights, kept), {}, {}
   for layer, (fit, check) in found.items():

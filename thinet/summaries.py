@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shlex
+import tempfile
 import time
 
 from thinet import checkpoint
@@ -162,17 +163,27 @@ def write_row(folder, settings, result):
       metrics=[hparams_summary.Metric(PRECISION % 1, display_name='top-1'),
                hparams_summary.Metric(PRECISION % 5, display_name='top-5')])
   row = hparams_summary.hparams_pb(values, trial_id=name)
-  part = os.path.join(folder, '.hparams.part')
+  part = None
   try:
+    # Not named as events, which TensorBoard would read.
+    handle, part = tempfile.mkstemp(prefix='.hparams.', suffix='.part',
+                                    dir=folder)
+    os.close(handle)
     with tf.io.TFRecordWriter(part) as writer:
       for event in [tf.Event(file_version='brain.Event:2')] + [
           tf.Event(summary=tf.Summary.FromString(each.SerializeToString()))
           for each in (heading, row)]:
         event.wall_time = time.time()
         writer.write(event.SerializeToString())
+    files.sync(part)
+    os.chmod(part, 0o644)
     os.replace(part, os.path.join(folder, ROW))
+    part = None
   except checkpoint.write_errors() as error:
     raise files.not_written(folder, error)
+  finally:
+    if part:
+      os.unlink(part)
 
 
 def filters(kernel, kept):
