@@ -112,13 +112,14 @@ def test_a_clock_that_stands_still(tmp_path, data_dir, flags, monkeypatch):
 
 def test_seconds_are_those_of_the_steps_that_are_kept(tmp_path, data_dir, flags,
                                                       monkeypatch):
-  """A step takes one second; the training fails in the sixteenth."""
+  """A step takes one second; the training fails in the sixteenth, and again
+  when it was finished and goes on."""
   steps = []
   run_steps = hooks.StepCounter.run_steps
 
   def timed(counter, *arguments):
     steps.append(counter.step)
-    if len(steps) == 16:
+    if len(steps) in (16, 40):
       raise MemoryError
     run_steps(counter, *arguments)
 
@@ -133,6 +134,10 @@ def test_seconds_are_those_of_the_steps_that_are_kept(tmp_path, data_dir, flags,
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
   run = files.read_json(tmp_path / 'run.json')
   assert run['seconds'] == 30 and 'end' in run
+  flags(max_steps=60)
+  with pytest.raises(MemoryError):
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2))
+  assert 'end' not in files.read_json(tmp_path / 'run.json')
 
 
 def test_more_steps_than_asked_for_are_not_called_finished(flags, data_dir,

@@ -75,11 +75,12 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 
 
 def test_what_killed_writers_left_is_removed(tmp_path):
-  for name in ('.x.bin.abc.part', '.x.bin2.abc.part', '.y.abc.part', 'x.bin'):
+  for name in ('.x.bin.abc.part', '.x.bin2.abc.part', '.y.abc.part', 'x.bin',
+               '.x.bin.old'):
     (tmp_path / name).touch()
   files.remove_parts(str(tmp_path / 'x.bin'))
-  assert sorted(os.listdir(tmp_path)) == ['.x.bin2.abc.part', '.y.abc.part',
-                                          'x.bin']
+  assert sorted(os.listdir(tmp_path)) == ['.x.bin.old', '.x.bin2.abc.part',
+                                          '.y.abc.part', 'x.bin']
 
 
 def test_one_holder_at_a_time_and_the_dead_do_not_hold(tmp_path):
