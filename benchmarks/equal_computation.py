@@ -1,15 +1,16 @@
 """Trains a slim network from scratch with all the computation of its rival.
 
   python benchmarks/equal_computation.py --data_dir=data --seed=0 \\
-      --conv1_channels=16 --output_dir=runs/equal/seed0/scratch_16
+      --conv1_channels=16 --output_dir=runs/seed0/equal_16
 
 The rival is least_squares_network, fine-tuned, of that width of conv1: its
 parent was trained, compressed and fine-tuned. As many multiply-adds are spent
 here on the slim network alone: a training by the published schedule, then the
 rival's fine-tuning, so that both end with it. Both are rated on the test
 images, which choose nothing. One to two hours on two cores; the same command
-goes on where it was interrupted. `results/report.py runs/equal` reads the
-networks.
+goes on where it was interrupted. Past 350 and 700 epochs the published schedule
+divides the learning rate by 10, which its rival's parent never reaches. Beside
+the rival, results/report.py --differences compares the two.
 
 A training counts the multiply-adds of the network three times for an image:
 forward, and for the gradients of inputs and of weights. Of the compression the
