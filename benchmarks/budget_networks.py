@@ -29,6 +29,7 @@ from cifar10_input import UserError
 from thinet import checkpoint
 from thinet import files
 from thinet import tensorflow as tf
+import programs
 import thinet_compress
 import timing
 import ways
@@ -68,24 +69,19 @@ def choices(weights):
   return result
 
 
-def made(program, folder, *flags):
-  """Has a program make and rate a network, if need be; returns its top-1."""
-  timing.run(program, '--data_dir=' + FLAGS.data_dir, '--evaluate', *flags)
-  return round(files.read_json(os.path.join(folder, 'eval.json'))['top1'], 2)
-
-
 def network(name, flags, seed):
   """Makes a network and fine-tunes it; returns its figures."""
   slim = os.path.join(FLAGS.output_dir, name)
   tuned = slim + '_finetuned'
+  common = ['--data_dir=' + FLAGS.data_dir, '--seed=%d' % seed]
   result = {
-      'top1': made('thinet_compress.py', slim, '--output_dir=' + slim,
-                   '--checkpoint_dir=' + FLAGS.checkpoint_dir, *flags,
-                   '--criterion=least_squares', '--reconstruction=network',
-                   '--seed=%d' % seed),
-      'top1_finetuned': made(
-          'thinet_finetune.py', tuned, '--train_dir=' + tuned,
-          '--checkpoint_dir=' + slim, '--seed=%d' % seed)}
+      'top1': programs.made(
+          'thinet_compress.py', slim, '--output_dir=' + slim, *common,
+          '--checkpoint_dir=' + FLAGS.checkpoint_dir, *flags,
+          '--criterion=least_squares', '--reconstruction=network'),
+      'top1_finetuned': programs.made(
+          'thinet_finetune.py', tuned, '--train_dir=' + tuned, *common,
+          '--checkpoint_dir=' + slim)}
   report = files.read_json(os.path.join(slim, 'compress.json'))
   for cost in thinet_compress.COSTS:
     result[cost] = round(report[cost] / report['parent_' + cost], 4)

@@ -31,9 +31,9 @@ sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 import cifar10
 from cifar10_input import UserError
-from thinet import files
 from thinet import refit
 from thinet import tensorflow as tf
+import programs
 import thinet_compress
 import thinet_finetune
 import timing
@@ -73,26 +73,22 @@ def epochs(width):
                thinet_finetune.SCHEDULE.epochs, 1)
 
 
-def rated(folder):
-  """Top-1 of a network in %."""
-  return round(files.read_json(os.path.join(folder, 'eval.json'))['top1'], 2)
-
-
 def main(argv=None):
   del argv
   width, folder = FLAGS.conv1_channels, FLAGS.output_dir
   if not width or not folder:
     raise UserError('--conv1_channels or --output_dir is missing; give both.')
-  common = ['--data_dir=' + FLAGS.data_dir, '--seed=%d' % FLAGS.seed,
-            '--evaluate']
-  timing.run('cifar10_train.py', '--train_dir=' + folder,
-             '--conv1_channels=%d' % width, '--epochs=%g' % epochs(width),
-             *common)
-  timing.run('thinet_finetune.py', '--checkpoint_dir=' + folder,
-             '--train_dir=%s_finetuned' % folder, *common)
+  tuned = folder + '_finetuned'
+  common = ['--data_dir=' + FLAGS.data_dir, '--seed=%d' % FLAGS.seed]
+  top1 = programs.made(
+      'cifar10_train.py', folder, '--train_dir=' + folder, *common,
+      '--conv1_channels=%d' % width, '--epochs=%g' % epochs(width))
+  top1_finetuned = programs.made(
+      'thinet_finetune.py', tuned, '--train_dir=' + tuned, *common,
+      '--checkpoint_dir=' + folder)
   print(json.dumps({
       'seed': FLAGS.seed, 'conv1_channels': width, 'epochs': epochs(width),
-      'top1': rated(folder), 'top1_finetuned': rated(folder + '_finetuned'),
+      'top1': top1, 'top1_finetuned': top1_finetuned,
       'multiply_adds': {name: round(number / 1e12, 2)
                         for name, number in spent(width).items()},
       'date': datetime.date.today().isoformat(),

@@ -187,24 +187,6 @@ def has_bfloat16():
   return bool({'avx512_bf16', 'amx_bf16'} & set(_cpuinfo('flags').split()))
 
 
-def run(program, *flags):
-  """Runs one of our programs, its output on standard error.
-
-  Exits as the program does if that is not well.
-  """
-  process = subprocess.Popen(
-      [sys.executable, os.path.join(os.path.dirname(os.path.dirname(
-          os.path.abspath(__file__))), program), *flags], stdout=sys.stderr)
-  try:
-    code = process.wait()
-  except BaseException:   # Told to stop; a training then saves.
-    process.terminate()
-    process.wait()
-    raise
-  if code:
-    sys.exit(code if code > 0 else 128 - code)
-
-
 def report(result, as_json):
   """Prints a dict as one JSON object, or with a line for each key."""
   result = {name: round(value, 3) if isinstance(value, float) else value

@@ -166,10 +166,11 @@ def test_equal_computation_by_hand(timing):
 @pytest.mark.parametrize('code', ['import sys; sys.exit(3)',
                                   'import os; os.kill(os.getpid(), 15)'])
 def test_a_program_that_fails_ends_the_benchmark(timing, tmp_path, code):
+  import programs
   path = tmp_path / 'program.py'
   path.write_text(code)
   with pytest.raises(SystemExit) as end:
-    timing.run(str(path))
+    programs.run(str(path))
   assert end.value.code == (3 if 'exit' in code else 143)
 
 
@@ -183,7 +184,7 @@ def test_a_stopped_benchmark_waits_for_its_program(tmp_path):
       'print("begun", file=sys.stderr, flush=True)\n'
       'time.sleep(60)\n' % str(saved))
   process = subprocess.Popen(
-      [sys.executable, '-c', 'import sys, timing; timing.run(sys.argv[1])',
+      [sys.executable, '-c', 'import sys, programs; programs.run(sys.argv[1])',
        str(path)], cwd=FOLDER, stderr=subprocess.PIPE, text=True)
   assert process.stderr.readline() == 'begun\n'
   process.send_signal(signal.SIGINT)

@@ -380,7 +380,8 @@ def helvetica():
   return widths
 
 
-@pytest.mark.parametrize('name', ['README.md', 'results/README.md'])
+@pytest.mark.parametrize('name', ['README.md', 'results/README.md',
+                                  'results/all_layers/README.md'])
 def test_no_cell_of_a_marked_table_wraps(name):
   """GitHub has 830 pixels: 16 to the letter, 13 beside a cell and 1 of line."""
   widths = helvetica()
