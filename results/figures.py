@@ -64,8 +64,10 @@ def _label(axes, ends, cheapest):
   beside = transforms.offset_copy(axes.transData, axes.figure, -8,
                                   units='points')
   labels = sorted(ends, key=lambda label: (ends[label][1], label))
+  gap = GAP * (high - low)
   for label, y in zip(labels, _spread(
-      [ends[label][1] for label in labels], low, high, GAP * (high - low))):
+      [ends[label][1] for label in labels], low + gap / 2, high - gap / 2,
+      gap)):
     axes.annotate(label, ends[label], (cheapest, y), textcoords=beside,
                   color=COLOURS.get(label, CONTROL), fontsize=8, ha='right',
                   va='center')
@@ -134,8 +136,9 @@ def draw(table, cost, name):
     _label(axes, ends, min(cost.values()))
     _scale(axes, cost.values(), sorted(cost.values()))
   panels[0].set_ylabel('top-1, % of the test images')
-  figure.text(0.99, 0.01, 'rings: published', ha='right', fontsize=8,
-              color=CONTROL)
+  figure.text(0.99, 0.01, 'scratch is not fine-tuned; bars: one standard '
+              'deviation of three or more; rings: published, one run each',
+              ha='right', fontsize=8, color=CONTROL)
   return _png(figure)
 
 
@@ -159,7 +162,8 @@ def draw_costs(table, budgets, costs):
   width, height = INCHES
   figure, panels = pyplot.subplots(1, len(costs), sharey=True,
                                    figsize=(width * len(costs) / 2, height))
-  figure.suptitle('with fine-tuning', fontsize=10)
+  figure.suptitle('least_squares, network is fine-tuned, scratch and the '
+                  'parent are not', fontsize=10)
   for axes, (title, cost) in zip(panels, costs.items()):
     axes.set_xlabel(title)
     axes.set_xscale('log', base=2)

@@ -222,7 +222,7 @@ def costs(latencies):
 
   if latencies is None:
     return {'million multiply-adds an image': counted('multiply_adds', 1e-6),
-            'size, MB': counted('parameters', 4e-6)}
+            'parameters, MB': counted('parameters', 4e-6)}
   return {'ms for 128 images': measured('latency_ms_batch128', 1),
           'ms for one image': measured('latency_ms_batch1', 1),
           'exported file, MB': measured('file_bytes', 1e-6)}

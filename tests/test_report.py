@@ -931,7 +931,7 @@ def test_the_figure_of_costs_shows_both_tables(monkeypatch):
   assert figures.draw_costs(table, budgets, report.costs(None)
                             )[:4] == b'\x89PNG'
   assert [axes.get_xlabel() for axes in drawn[0].axes] == [
-      'million multiply-adds an image', 'size, MB']
+      'million multiply-adds an image', 'parameters, MB']
   black, blue = (figures.COLOURS[name]
                  for name in ('scratch', 'least_squares, network'))
   for axes, slim, wide, half, quarter in zip(drawn[0].axes, (4, 3.6), (16, 4),
