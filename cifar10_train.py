@@ -433,6 +433,45 @@ def make_steps(plan, model, found, step, initial, saved):
   return saving.signal
 
 
+def check_folders():
+  """Raises UserError or FileError if --train_dir cannot be used."""
+  if not FLAGS.train_dir:
+    raise UserError('--train_dir is missing; name a folder for the run.')
+  if FLAGS.checkpoint_dir and os.path.realpath(
+      FLAGS.train_dir) == os.path.realpath(FLAGS.checkpoint_dir):
+    raise UserError('--train_dir=%s is the folder of the network to start '
+                    'from; name another.' % FLAGS.train_dir)
+  files.require_writable(FLAGS.train_dir)
+  if os.path.isdir(FLAGS.train_dir):
+    files.hold(FLAGS.train_dir).close()   # In use is said now, not later.
+
+
+def first_step(plan, initial):
+  """The step that given weights are at; UserError if none is left to make."""
+  step = int(initial.get('global_step', 0))
+  if step >= plan.training.last_step:
+    raise UserError('The network of %s is at step %d, and this training ends '
+                    'at step %d; give more --epochs or --max_steps, which '
+                    'count from its first step.' % (
+                        FLAGS.checkpoint_dir, step, plan.training.last_step))
+  return step
+
+
+def made_from(parent):
+  """What the checkpoints say of the network that a training starts from.
+
+  Args:
+    parent: checkpoint.Checkpoint.
+
+  Returns:
+    dict, for train.
+  """
+  return dict({name: parent.settings[name]
+               for name in ('criterion', 'reconstruction')
+               if name in parent.settings},
+              parent=parent.settings, parent_digest=parent.digest)
+
+
 def train(schedule, widths, stream='training', initial=None,
           preconditioners=dict, **made):
   """Trains to the last step, from scratch or from given weights.
@@ -457,15 +496,7 @@ def train(schedule, widths, stream='training', initial=None,
     CheckpointError: the folder was made with other settings.
     FileError: the folder is in use, or cannot be written to.
   """
-  if not FLAGS.train_dir:
-    raise UserError('--train_dir is missing; name a folder for the run.')
-  if FLAGS.checkpoint_dir and os.path.realpath(
-      FLAGS.train_dir) == os.path.realpath(FLAGS.checkpoint_dir):
-    raise UserError('--train_dir=%s is the folder of the network to start '
-                    'from; name another.' % FLAGS.train_dir)
-  files.require_writable(FLAGS.train_dir)
-  if os.path.isdir(FLAGS.train_dir):
-    files.hold(FLAGS.train_dir).close()   # Before a download, and again after.
+  check_folders()   # Before a download.
   plan = make_plan(schedule, widths, made)
   cifar10_eval.check_evaluate()   # Not only when all is trained.
   lock = files.hold(FLAGS.train_dir)
@@ -478,12 +509,7 @@ def train(schedule, widths, stream='training', initial=None,
     cifar10_eval.rate_made(FLAGS.train_dir)
     return 0
   if not found and initial:
-    step = int(initial.get('global_step', 0))
-    if step >= plan.training.last_step:
-      raise UserError('The network of %s is at step %d, and this training ends '
-                      'at step %d; give more --epochs or --max_steps, which '
-                      'count from its first step.' % (
-                          FLAGS.checkpoint_dir, step, plan.training.last_step))
+    step = first_step(plan, initial)
   graph = tf.Graph()   # Imports TensorFlow, which is no part of the training.
   if FLAGS.precision == 'tf32' and not operations.on_gpu():
     raise UserError('--precision=tf32 needs a GPU that TensorFlow sees; leave '
@@ -531,13 +557,10 @@ def go_on():
     if FLAGS[name].value not in (None, width):
       raise UserError('--%s=%d is not the %d of %s; leave it out.' % (
           name, FLAGS[name].value, width, parent.path))
-  made = {name: parent.settings[name] for name in ('criterion',
-                                                   'reconstruction')
-          if name in parent.settings}
-  if made:
+  made = made_from(parent)
+  if 'criterion' in made:
     made['fine_tuned'] = True
-  return train(SCHEDULES[FLAGS.schedule], widths, initial=parent.arrays,
-               parent=parent.settings, parent_digest=parent.digest, **made)
+  return train(SCHEDULES[FLAGS.schedule], widths, initial=parent.arrays, **made)
 
 
 def main(argv=None):

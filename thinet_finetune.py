@@ -56,7 +56,11 @@ def preconditioners(weights):
 
 
 def finetune():
-  """Trains all weights of the slim network."""
+  """Trains all weights of the slim network.
+
+  Returns, Raises: as cifar10_train.train; CheckpointError, if --checkpoint_dir
+  holds no network.
+  """
   if not FLAGS.checkpoint_dir:
     raise UserError('--checkpoint_dir is missing; name the folder of a slim '
                     'network.')
@@ -64,13 +68,10 @@ def finetune():
   averages = checkpoint.averages(parent.arrays)
   initial = dict(averages, **{name + checkpoint.AVERAGE: value
                               for name, value in averages.items()})
-  made = {name: parent.settings[name] for name in ('criterion',
-                                                   'reconstruction')
-          if name in parent.settings}
   return cifar10_train.train(
       SCHEDULE, cifar10.widths_of(averages), 'finetuning', initial,
-      lambda: preconditioners(averages), parent=parent.settings,
-      parent_digest=parent.digest, fine_tuned=True, **made)
+      lambda: preconditioners(averages), fine_tuned=True,
+      **cifar10_train.made_from(parent))
 
 
 def main(argv=None):

@@ -462,10 +462,14 @@ MUTATIONS = {
             ('  except UserError:\n    return 0',
              '  except OSError:\n    return 0'),
         ],
+        'test_thinet_finetune.py::test_training_is_given_the_averages': [
+            ("parent_digest=parent.digest)", "parent_digest='')"),
+        ],
         'test_cifar10_train.py::test_more_steps_in_a_new_folder_equal_'
         'one_run': [
-            ("    step = int(initial.get('global_step', 0))\n", ''),
-            ('    if step >= plan.training.last_step:\n', '    if False:\n'),
+            ('    step = first_step(plan, initial)\n', '    step = 0\n'),
+            ("    raise UserError('The network of %s", "    str('The network of "
+             "%s"),
         ],
         'test_cifar10_train.py::test_another_schedule_starts_without_'
         'momentum': [
@@ -1055,7 +1059,6 @@ MUTATIONS = {
              'averages = {name: parent.arrays[name] for name in '
              'cifar10.weight_shapes()}'),
             ('initial = dict(averages,', 'initial = dict(parent.arrays,'),
-            ('parent_digest=parent.digest, ', ''),
             ('lambda: preconditioners(averages)',
              'lambda: preconditioners(arrays)'),
             ('fine_tuned=True', 'fine_tuned=False'),
