@@ -27,6 +27,15 @@ WIDTHS = {'conv1_channels': 64, 'conv2_channels': 64, 'local3_units': 384,
           'local4_units': 192}
 
 
+def interpreter(folder):
+  """Writes a program that runs these instead of python's; returns its path."""
+  path = folder / 'python'
+  path.write_text('#!/bin/sh\nexec %s %s "$@"\n' % (
+      sys.executable, os.path.abspath(__file__)))
+  path.chmod(0o755)
+  return str(path)
+
+
 def data(flags, names):
   """(digest, number of images) of data files."""
   paths = [os.path.join(flags['data_dir'], 'cifar-10-batches-bin', name)

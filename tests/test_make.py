@@ -2,10 +2,10 @@
 import os
 import signal
 import subprocess
-import sys
 
 import conftest
 import pytest
+import stand_in
 
 SCRIPT = os.path.join(conftest.ROOT, 'results', 'make.sh')
 
@@ -13,10 +13,7 @@ SCRIPT = os.path.join(conftest.ROOT, 'results', 'make.sh')
 @pytest.fixture
 def make(tmp_path, data_dir):
   """Starts it with some seeds; the programs' calls are in the file calls."""
-  python = tmp_path / 'python'
-  python.write_text('#!/bin/sh\nexec %s %s "$@"\n' % (
-      sys.executable, os.path.join(conftest.ROOT, 'tests', 'stand_in.py')))
-  python.chmod(0o755)
+  stand_in.interpreter(tmp_path)
   return lambda *seeds, **settings: subprocess.Popen(
       [SCRIPT, *seeds], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
       text=True, start_new_session=True, cwd=tmp_path, env={

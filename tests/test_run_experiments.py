@@ -93,11 +93,8 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
 @pytest.fixture
 def recorder(tmp_path):
   """Settings for the stand-in's programs, which record how they were called."""
-  path = tmp_path / 'python'
-  path.write_text('#!/bin/sh\nexec %s %s "$@"\n' % (
-      sys.executable, os.path.join(conftest.ROOT, 'tests', 'stand_in.py')))
-  path.chmod(0o755)
-  return lambda **settings: dict(settings, PYTHON=str(path),
+  python = stand_in.interpreter(tmp_path)
+  return lambda **settings: dict(settings, PYTHON=python,
                                  CALLS=str(tmp_path / 'calls'))
 
 
