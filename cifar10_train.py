@@ -2,7 +2,9 @@
 
   python cifar10_train.py --train_dir=runs/seed0/scratch_64 --conv1_channels=64
 
-The same command continues an interrupted run, bit for bit as if it had never
+The first line has loss = 4.68, and after 128 epochs the network has about 85 %;
+on two cores that takes half an hour to an hour, with 8 channels half of it. The
+same command continues an interrupted run, bit for bit as if it had never
 stopped, and says so when the run is finished. Ctrl-C, a lost connection and the
 other polite signals save first. TensorBoard and the log show top-1 of the
 averaged weights on the test images along the way; it decides nothing.
