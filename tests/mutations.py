@@ -468,8 +468,8 @@ MUTATIONS = {
         'test_cifar10_train.py::test_more_steps_in_a_new_folder_equal_'
         'one_run': [
             ('    step = first_step(plan, initial)\n', '    step = 0\n'),
-            ("    raise UserError('The network of %s", "    str('The network of "
-             "%s"),
+            ("    raise UserError('The network of %s",
+             "    str('The network of %s"),
         ],
         'test_cifar10_train.py::test_another_schedule_starts_without_'
         'momentum': [
