@@ -2,12 +2,12 @@
 
   python cifar10_train.py --train_dir=runs/seed0/scratch_64 --conv1_channels=64
 
-The first line has loss = 4.68, and after 128 epochs the network has about 85 %;
-on two cores that takes half an hour to an hour, with 8 channels half of it. The
-same command continues an interrupted run, bit for bit as if it had never
-stopped, and says so when the run is finished. Ctrl-C, a lost connection and the
-other polite signals save first. TensorBoard and the log show top-1 of the
-averaged weights on the test images along the way; it decides nothing.
+Step 0 has loss = 4.68, and 128 epochs reach about 85 %; on two cores they take
+half an hour to an hour, with 8 channels half of it. The same command continues
+an interrupted run, bit for bit as if it had never stopped, and says so when the
+run is finished. Ctrl-C, a lost connection and the other polite signals save
+first. TensorBoard and the log show top-1 of the averaged weights on the test
+images along the way; it decides nothing.
 
 A run goes on with other settings, or after its end, as a new run:
 
@@ -170,13 +170,14 @@ def given_flags():
   return {name: FLAGS[name].value for name in FLAGS if FLAGS[name].present}
 
 
-def record_run(plan, seconds=0, end=False):
+def record_run(plan, step, seconds=0, finished=False):
   """Writes run.json.
 
   Args:
     plan: Plan.
+    step: number of steps that the newest checkpoint has.
     seconds: time since it was written last, which is added to the one in it.
-    end: whether the training has ended; the file then has the time of day.
+    finished: whether these are all; the file then has the time of day, `end`.
   """
   path = os.path.join(FLAGS.train_dir, 'run.json')
   run = {'start': checkpoint.now(), 'seconds': 0}
@@ -192,7 +193,8 @@ def record_run(plan, seconds=0, end=False):
   run.update(
       command=cifar10.command(), flags=given_flags(),
       settings=plan.training.settings, seed=FLAGS.seed,
-      epochs=plan.training.epochs, last_step=plan.training.last_step,
+      epochs=plan.training.epochs, step=step,
+      last_step=plan.training.last_step,
       data_digest=plan.training.settings['data_digest'],
       device=operations.device(),
       versions={'python': platform.python_version(),
@@ -200,7 +202,7 @@ def record_run(plan, seconds=0, end=False):
   commit = checkpoint.git_commit()
   if commit:
     run['git_commit'] = commit
-  if end:
+  if finished:
     run['end'] = checkpoint.now()
   files.write_json(path, run)
 
@@ -247,7 +249,7 @@ def require_record(plan):
   with contextlib.suppress(OSError, ValueError, KeyError):
     if files.read_json(path)['last_step'] == plan.training.last_step:
       return
-  record_run(plan)
+  record_run(plan, plan.training.last_step)
 
 
 def make_plan(schedule, widths, made):
@@ -391,7 +393,7 @@ def make_steps(plan, model, found, step, initial, saved):
     found: checkpoint.Checkpoint to continue, or None.
     step: the step to begin at.
     initial: name -> array to start from without a checkpoint, or None.
-    saved: function without arguments, called after each checkpoint.
+    saved: function of the step, called after each checkpoint.
 
   Returns:
     Number of the signal that stopped the training, or None.
@@ -518,10 +520,10 @@ def train(schedule, widths, stream='training', initial=None,
                     'it out.')
   since = time.perf_counter()
 
-  def record(end=False):
+  def record(step):
     nonlocal since
     before, since = since, time.perf_counter()
-    record_run(plan, since - before, end)
+    record_run(plan, step, since - before, step == plan.training.last_step)
 
   print(header(plan), flush=True)
   if not found and initial:
@@ -530,7 +532,7 @@ def train(schedule, widths, stream='training', initial=None,
   matrices = preconditioners()
   with graph.as_default():
     model = build_model(plan, stream, matrices)
-    record()
+    record(step if found else 0)
     try:
       stopped_by = make_steps(plan, model, found, step, initial, record)
     except hooks.NotFiniteError as error:
@@ -538,7 +540,6 @@ def train(schedule, widths, stream='training', initial=None,
                       '--learning_rate=%g.' % (error, FLAGS.train_dir,
                                                plan.learning_rate))
   cifar10.on_stop(cifar10.raise_stopped)
-  record(end=True)
   lock.close()
   if stopped_by:
     print('Stopped by %s and saved; the same command continues.' %

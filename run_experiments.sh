@@ -225,7 +225,7 @@ trained() {
 cell() {
   local is='^(scratch|slim) [0-9]+ [0-9]+$|^slim [0-9]+ budget0[.][0-9]*[1-9]$'
   [[ $# == 3 && "$1 $2 $3" =~ $is ]] ||
-    refuse "'${*}' is no cell; give one as: cell scratch 0 8"
+    refuse "cell ${*@Q} is none; give one as: cell scratch 0 8, or slim 0 8"
   local folder=$OUT/seed$2 mode slim this=("$@") widths
   local size=("--conv1_channels=$3")
   [[ $3 != budget* ]] ||

@@ -612,6 +612,7 @@ def say_errors(choices, details, refits):
 
 def compress():
   """Chooses channels, rebuilds weights, writes network and compress.json."""
+  checkpoint.git_commit()   # Before the sources can change.
   parent = parent_network()
   clock = [time.perf_counter()]
   files.require_writable(FLAGS.output_dir)

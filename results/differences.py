@@ -90,7 +90,7 @@ def losses(networks, size='conv1_channels'):
       slim = found[(each,) + FRONT[name]]
       parents = {name: SCRATCH}
       if FRONT[name] in FOUR:
-        parents[name + ', parent, too'] = SCRATCH_TUNED
+        parents[name.replace(',', ' and parent,')] = SCRATCH_TUNED
       for words, mode in parents.items():
         whole = found[(PARENT[size],) + mode]
         both = sorted(whole.keys() & slim.keys())

@@ -21,6 +21,8 @@ PYTHON=$(type -P -- "${PYTHON:-python3}") ||
   { echo "$0: PYTHON is no program; name one that has requirements.txt." >&2
     exit 2; }
 PYTHON=$(realpath -s -- "$PYTHON")
+list=${GPUS:-}
+read -rd '' -a gpus <<<"${list//,/ }" || true
 DATA_DIR=$(realpath -m -- "${DATA_DIR:-data}")
 runs=$(realpath -m -- "${RUNS:-runs}")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -33,19 +35,19 @@ run() {
   "$@" &
   wait "$!"
 }
-# In the background it does not hear SIGINT, but SIGTERM.
+# A program in the background ignores SIGINT, so it is sent SIGTERM.
 stop() {
   # shellcheck disable=SC2046   # One word a process.
   kill -TERM $(jobs -pr) 2> /dev/null || true
   wait
-  echo "$0: stopped; the same command goes on." >&2
+  echo "$0: stopped; the same command goes on." >&2 || true
   exit 143
 }
-trap stop HUP INT TERM USR1
+trap stop HUP INT QUIT TERM USR1 USR2 XCPU
 
 # alone PROGRAM FLAG...: runs one of the programs.
 alone() {
-  run env ${GPUS:+"CUDA_VISIBLE_DEVICES=${GPUS%%[ ,]*}"} \
+  run env ${gpus[0]:+"CUDA_VISIBLE_DEVICES=${gpus[0]}"} \
     "$PYTHON" "$1" "--data_dir=$DATA_DIR" "${@:2}"
 }
 # tune SEED NETWORK TO [FLAG...]: fine-tunes a network of the published grid.

@@ -10,7 +10,6 @@ import fcntl
 import functools
 import heapq
 import os
-import re
 import time
 
 import cells
@@ -58,17 +57,6 @@ def multiply_adds(conv1_channels, conv2_channels, local3_units, local4_units):
 
 def is_training(network):
   return network.mode == cells.SCRATCH or network.fine_tuned
-
-
-def newest_step(folder):
-  """(step, time stamp) of a folder's newest checkpoint, or (0, 0)."""
-  try:
-    matches = [re.fullmatch(r'model\.ckpt-([0-9]+)\.index', each)
-               for each in os.listdir(folder)]
-  except OSError:
-    matches = []
-  step = max((int(match[1]) for match in matches if match), default=0)
-  return step, mtime(os.path.join(folder, 'model.ckpt-%d.index' % step))
 
 
 class Sweep:
@@ -144,11 +132,11 @@ class Sweep:
     """How much of a network is made, 0 to 1; of a training, what is saved."""
     if self.finished(network):
       return 1.0
-    report = cells.made(self.settings, network)
-    last_step = report and report.get('last_step')
-    if not isinstance(last_step, int) or last_step < 1:
+    report = cells.made(self.settings, network) or {}
+    step, last_step = report.get('step'), report.get('last_step')
+    if not isinstance(step, int) or not isinstance(last_step, int):
       return 0.0
-    return min(1.0, newest_step(self.folder(network))[0] / last_step)
+    return min(1.0, max(0, step) / max(1, last_step))
 
   def seconds(self, network):
     """Seconds that the progress took, or None if nobody knows."""
@@ -215,7 +203,7 @@ class Sweep:
     """When a running cell last gave a sign of what `progress` knows."""
     networks = cells.networks(cell, self.settings)
     current = self.left(cell)[0]
-    _, saved = newest_step(self.folder(current))
+    saved = mtime(os.path.join(self.folder(current), 'run.json'))
     return max(self.running[cell], self._since(current), saved,
                *map(self._rated, networks))
 

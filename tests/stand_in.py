@@ -90,6 +90,7 @@ def train(flags, schedule, settings):
   lock = files.hold(folder)
   files.write_json(os.path.join(folder, 'run.json'), {
       'settings': settings, 'epochs': epochs, 'last_step': last_step,
+      'step': 1 if contains('WAIT') else last_step,
       'seconds': 20.0})
   if contains('WAIT'):
     code = wait()

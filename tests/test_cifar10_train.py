@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import time
 
 from thinet import checkpoint
 from thinet import files
@@ -130,14 +131,15 @@ def test_seconds_are_those_of_the_steps_that_are_kept(tmp_path, data_dir, flags,
   with pytest.raises(MemoryError):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2))
   run = files.read_json(tmp_path / 'run.json')
-  assert run['seconds'] == 10 and 'end' not in run
+  assert (run['seconds'], run['step']) == (10, 10) and 'end' not in run
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
   run = files.read_json(tmp_path / 'run.json')
-  assert run['seconds'] == 30 and 'end' in run
+  assert (run['seconds'], run['step']) == (30, 30) and 'end' in run
   flags(max_steps=60)
   with pytest.raises(MemoryError):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2))
-  assert 'end' not in files.read_json(tmp_path / 'run.json')
+  run = files.read_json(tmp_path / 'run.json')
+  assert (run['seconds'], run['step']) == (30, 30) and 'end' not in run
 
 
 def test_more_steps_than_asked_for_are_not_called_finished(flags, data_dir,
@@ -596,13 +598,16 @@ def test_unfinished_first_save_starts_again(tmp_path, data_dir, trained, flags):
 
 def test_what_killed_writers_left_is_removed(tmp_path, data_dir, trained,
                                              flags):
-  """But not what an evaluation may be writing."""
+  """But not what an evaluation may be writing, within the last hour."""
   folder = shutil.copytree(trained, tmp_path / 'run')
   before = sorted(os.listdir(folder))
   for name in ('model.ckpt-30.index.tempstate17', '.run.json.abc.part',
                'model.ckpt-30.data-00000-of-00001.tempstate4711',
                '.checkpoint.x_y.part', '.eval.json.abc.part'):
     (folder / name).touch()
+  for name in ('.eval_test_raw.json.abc.part', '.hparams.abc.part'):
+    (folder / name).touch()
+    os.utime(folder / name, (time.time() - 3700,) * 2)
   flags(data_dir=data_dir, train_dir=str(folder), batch_size=50, max_steps=30)
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert sorted(os.listdir(folder)) == ['.eval.json.abc.part'] + before

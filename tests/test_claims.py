@@ -21,12 +21,17 @@ FOUR = [('thinet', 'none', 'yes'), ('thinet', 'scale', 'yes'),
 NUMBERS = {2: 'two', 3: 'three', 4: 'four', 5: 'five'}
 
 
-def lines_of(path):
-  """The lines of results/<path>, as dicts, without unusual epochs."""
+def all_lines(path):
+  """The lines of results/<path>, as dicts."""
   with open(os.path.join(conftest.ROOT, 'results', path)) as source:
-    return [line for line in csv.DictReader(source)
-            if line['epochs'] in ('', '128', '50') and
-            line['finetune_epochs'] in ('', '20')]
+    return list(csv.DictReader(source))
+
+
+def lines_of(path):
+  """Those of the usual epochs."""
+  return [line for line in all_lines(path)
+          if line['epochs'] in ('', '128', '50') and
+          line['finetune_epochs'] in ('', '20')]
 
 
 def loaded(path):
@@ -130,14 +135,14 @@ def deployed():
 
 
 def by_schedule():
-  return [sum(line['schedule'] == name for line in lines_of('networks.csv'))
+  return [sum(line['schedule'] == name for line in all_lines('networks.csv'))
           for name in ('published', 'fast')]
 
 
 def precisions():
-  trained = [line['precision'] for line in lines_of('networks.csv')
-             if line['schedule'] == 'published' and not line['budget'] and
-             line['criterion'] == 'scratch']
+  trained = [line['precision'] for line in all_lines('networks.csv')
+             if line['schedule'] == 'published' and
+             (line['criterion'], line['fine_tuned']) == ('scratch', 'no')]
   half, single = trained.count('bfloat16'), trained.count('float32')
   assert half + single == len(trained)
   return len(trained), half, single
@@ -161,7 +166,7 @@ def beside_published():
   """Largest difference of training from scratch."""
   found = above_published(lambda line: line['reconstruction'] == 'scratch')
   assert len(found) == 6
-  return rounded(2, max(map(abs, found)))
+  return rounded(2, np.ceil(100 * max(map(abs, found))) / 100)
 
 
 def fine_tuned_above_published():

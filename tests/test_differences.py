@@ -58,7 +58,7 @@ def test_losses_to_fine_tuned_parents_by_hand():
                for tuned in ('no', 'yes')]
   assert [line[:3] for line in texts(differences.lost(networks))[1:]] == [
       ['8', 'network', '5.00 (1)'], ['8', 'network, fine-tuned', '5.00 (1)'],
-      ['8', 'network, fine-tuned, parent, too', '6.00 (1)']]
+      ['8', 'network and parent, fine-tuned', '6.00 (1)']]
   assert texts(differences.lost_by_schedule({'published': networks})) == [
       ['conv1', 'network, published'], ['8', '5.00 (1)']]
 

@@ -1,5 +1,6 @@
 """results/make.sh, with the stand-in's programs."""
 import os
+import shutil
 import signal
 import subprocess
 
@@ -19,6 +20,65 @@ def make(tmp_path, data_dir):
       text=True, start_new_session=True, cwd=tmp_path, env={
           **os.environ, 'PYTHON': './python', 'CALLS': str(tmp_path / 'calls'),
           'RUNS': 'made', 'DATA_DIR': data_dir, **settings})
+
+
+def test_all_that_is_made_and_where(tmp_path, monkeypatch):
+  """The sweep and the programs only say how they were called."""
+  tree = tmp_path / 'tree'
+  (tree / 'results').mkdir(parents=True)
+  shutil.copy(SCRIPT, tree / 'results')
+  calls = tmp_path / 'calls'
+  for path, words in (
+      (tree / 'run_experiments.sh', 'sweep "$SEEDS" "$WIDTHS" "$BUDGETS" '
+       '"$SCHEDULE" "$MODES" "$CONTROLS" "$OUT"'),
+      (tmp_path / 'python', '"$CUDA_VISIBLE_DEVICES" "$@"')):
+    path.write_text(   # A line each.
+        '#!/bin/sh\nprintf "%%s;" %s | tr "\\n" " " >> %s\necho >> %s\n' % (
+            words, calls, calls))
+    path.chmod(0o755)
+  monkeypatch.setenv('WIDTHS', '64')   # Of no effect.
+  monkeypatch.setenv('BUDGETS', '0.3')
+  subprocess.run(
+      [str(tree / 'results' / 'make.sh'), '0', '2'], check=True, cwd=tmp_path,
+      env=dict(os.environ, PYTHON='./python', RUNS='made', GPUS=' 5,6',
+               DATA_DIR='images'))
+  lines = [line.split(';')[:-1] for line in calls.read_text().splitlines()]
+  out, network = '%s/made/published' % tmp_path, 'least_squares_network'
+
+  def tuned(seed, slim, to='finetuned', *more):
+    folder = '%s/seed%d/%s' % (out, seed, slim)
+    return ['5', 'thinet_finetune.py', '--data_dir=%s/images' % tmp_path,
+            '--seed=%d' % seed, '--evaluate', '--checkpoint_dir=' + folder,
+            '--train_dir=%s_%s' % (folder, to), *more]
+
+  grid = ('thinet_none thinet_scale least_squares_none least_squares_full '
+          'random_none least_squares_network')
+  controls = ('thinet_full thinet_network l1_full l1_network random_full '
+              'random_network thinet_kept_scale')
+  widths = [48, 32, 24, 16, 8]
+  expected = [['sweep', '0 2', '', '', '', grid, controls, out]]
+  for seed in (0, 2):
+    expected += [tuned(seed, 'scratch_%d' % width) for width in [64] + widths]
+    expected += [
+        tuned(seed, '%s_%d' % (mode, width), 'finetuned_%d' % epochs,
+              '--epochs=%d' % epochs)
+        for mode in ('least_squares_none', network) for width in widths
+        for epochs in (1, 5)]
+  expected += [['sweep', '0 2', '64', '0.5 0.25 0.1', '', network, '', out]]
+  expected += [tuned(seed, 'scratch_budget' + budget) for seed in (0, 2)
+               for budget in ('0.5', '0.25', '0.1')]
+  expected += [[
+      '5', 'benchmarks/equal_computation.py',
+      '--data_dir=%s/images' % tmp_path, '--seed=%d' % seed,
+      '--conv1_channels=%d' % width,
+      '--output_dir=%s/seed%d/equal_%d' % (out, seed, width)]
+               for seed in (0, 2) for width in (16, 8)]
+  expected += [['sweep', '0 2', '64 16 8', '', 'fast',
+                'least_squares_full ' + network, '',
+                '%s/made/fast' % tmp_path]]
+  assert [[' '.join(word.split()) for word in line]
+          for line in lines[:-1]] == expected
+  assert lines[-1] == ['', 'results/report.py', out, '--differences']
 
 
 @pytest.mark.parametrize('seeds', [[], ['0,1'], ['0 1'], ['00'], ['-1'],

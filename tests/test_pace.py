@@ -140,9 +140,7 @@ def test_what_a_program_needs_beside_its_work_is_measured(folder):
 
 def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
   """It began 100 s ago, and its checkpoint of half of the steps is 10 s old."""
-  folder.put(PARENT, 'run.json', 10, seconds=90, last_step=20)
-  for step, age in ((5, 50), (10, 10)):
-    folder.put(PARENT, 'model.ckpt-%d.index' % step, age)
+  folder.put(PARENT, 'run.json', 10, seconds=90, step=10, last_step=20)
   with open(folder.put(PARENT, 'lock', 100)) as lock:
     assert not folder.sweep().running
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -155,7 +153,7 @@ def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
     assert status.state(sweep, parent).endswith(', 50 %')
     assert status.state(sweep, parent).startswith('running since ')
   # It was stopped since, and nobody works on it.
-  folder.put(PARENT, 'run.json', 9, seconds=91, last_step=20)
+  folder.put(PARENT, 'run.json', 9, seconds=91, step=10, last_step=20)
   sweep = folder.sweep()
   assert sweep.seconds(PARENT) == 91 and not sweep.running
   assert sweep._seconds_left(parent) == pytest.approx(91)

@@ -862,7 +862,7 @@ def test_a_fine_tuned_training_has_its_budget(budgets):
   write(budgets / 'seed0' / 'scratch_64_finetuned', conv1_channels=64, seed=0,
         top1=86, top5=99, fine_tuned=True, run={'settings': {
             'parent': settings, 'fine_tuned': True}})
-  assert re.search(r'0.25 \| network, fine-tuned, parent, too +\| +6.00 \(1\)',
+  assert re.search(r'0.25 \| network and parent, fine-tuned +\| +6.00 \(1\)',
                    run(budgets, '--differences', '--published=').stdout)
 
 

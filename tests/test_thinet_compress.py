@@ -327,6 +327,15 @@ def test_slim_network_is_a_slice_of_its_parent(tmp_path, flags, data_dir,
     assert reader['relative_error_after'] == reader['relative_error_before']
 
 
+def test_what_killed_writers_left_is_removed(tmp_path, flags, data_dir,
+                                             trained):
+  for name in ('model.ckpt-0.index.tempstate17', '.compress.json.abc.part'):
+    (tmp_path / name).touch()
+  compress(flags, data_dir, trained, tmp_path, 5)
+  assert not [name for name in os.listdir(tmp_path)
+              if name.endswith(('17', '.part'))]
+
+
 def test_reported_error_is_that_of_the_slim_layer(tmp_path, flags, data_dir,
                                                   trained, stored_rows):
   """Applies scales to stored contributions of all images and positions."""

@@ -17,6 +17,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import typing
 
 from thinet import files
@@ -412,14 +413,19 @@ def save(folder, arrays, settings, step=0, keep=1):
 def remove_parts(folder):
   """Removes what writers of a network's files left that were killed.
 
-  For the one who holds the folder, in which others may write an evaluation.
+  For the one who holds the folder. Others may be writing an evaluation in it;
+  of such files only those of an hour ago are removed.
   """
-  with contextlib.suppress(OSError):   # It can stay.
+  ours = (r'model\.ckpt-\d+\..*\.tempstate\d+|'
+          r'\.(checkpoint|run\.json|compress\.json)\..*\.part')
+  evaluation = r'\.(hparams|eval.*\.json)\..*\.part'
+  with contextlib.suppress(OSError):   # They can stay.
     for each in os.listdir(folder):
-      if re.fullmatch(r'model\.ckpt-\d+\..*\.tempstate\d+|'
-                      r'\.(checkpoint|run\.json|compress\.json)\..*\.part',
-                      each):
-        os.unlink(os.path.join(folder, each))
+      path = os.path.join(folder, each)
+      if re.fullmatch(ours, each) or (
+          re.fullmatch(evaluation, each) and
+          time.time() - os.path.getmtime(path) > 3600):
+        os.unlink(path)
 
 
 def now():
@@ -427,7 +433,7 @@ def now():
   return datetime.datetime.now().astimezone().isoformat(timespec='seconds')
 
 
-@functools.cache   # As it was when the process began.
+@functools.cache   # As it was at the first call.
 def git_commit():
   """Commit of these sources, '-dirty' if changed; None outside a checkout."""
   try:

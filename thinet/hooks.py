@@ -1,8 +1,8 @@
 """Session hooks of a training: log lines, summaries, evaluations, checkpoints.
 
 They run in the order of their list, which is: StepCounter; LoggerHook, so that
-a loss that is not finite stops the training before it is saved; CheckpointHook,
-which may request a stop; EvaluationHook, which leaves out an evaluation then.
+a loss that is not finite stops the training before it is saved; CheckpointHook;
+EvaluationHook, which does nothing more when a signal stops the training.
 """
 import datetime
 import signal
@@ -276,9 +276,9 @@ class CheckpointHook(_Hook):
   """Saves finite weights: at intervals, at the end, and when told to stop.
 
   Args:
-    training: Training, in the default graph.
+    training: Training; the variables saved are the default graph's.
     counter: StepCounter.
-    saved: function without arguments, called after each checkpoint.
+    saved: function of the step, called after each checkpoint.
 
   Attributes:
     signal: number of the signal that stopped the training, or None.
@@ -313,4 +313,4 @@ class CheckpointHook(_Hook):
                            (self._counter.step - 1))
     checkpoint.save(self._training.folder, arrays, self._training.settings,
                     self._counter.step, self._training.keep_checkpoints)
-    self._saved()
+    self._saved(self._counter.step)

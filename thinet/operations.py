@@ -26,7 +26,7 @@ def on_gpu():
 
 @contextlib.contextmanager
 def tensor_float_32(enabled):
-  """Has GPUs round the operands of products to TF32, or not; then not."""
+  """Switches TF32 for products on GPUs; after the block it is off."""
   tf.config.experimental.enable_tensor_float_32_execution(enabled)
   try:
     yield
