@@ -88,15 +88,19 @@ def train(flags, schedule, settings):
   if schedule != 'published':
     settings['last_step'] = last_step
   lock = files.hold(folder)
-  files.write_json(os.path.join(folder, 'run.json'), {
-      'settings': settings, 'epochs': epochs, 'last_step': last_step,
-      'step': 1 if contains('WAIT') else last_step,
-      'seconds': 20.0})
+
+  def made(step):
+    if step:
+      save(folder, step, settings)
+    files.write_json(os.path.join(folder, 'run.json'), {
+        'settings': settings, 'epochs': epochs, 'step': step,
+        'last_step': last_step, 'seconds': 20.0})
+  made(0)
   if contains('WAIT'):
     code = wait()
-    save(folder, 1, settings)
+    made(1)
     os._exit(code)
-  save(folder, last_step, settings)
+  made(last_step)
   lock.close()
 
 
