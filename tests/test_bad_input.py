@@ -335,7 +335,7 @@ def test_an_output_that_is_full_loses_no_result(scripts, trained):
 
 
 @pytest.mark.parametrize('flags, words', [
-    (['--reconstruction=network', '--num_images=5'], '--num_images=5 is too'),
+    (['--reconstruction=network', '--num_images=5'], '5 training images'),
     (['--batch_size=1', '--locations_per_image=1'], 'leave no sample')])
 def test_flags_are_checked_before_a_download(call, scripts, tmp_path, flags,
                                              words):
