@@ -636,7 +636,7 @@ def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
   flags(data_dir=data_dir, checkpoint_dir=trained, output_dir=str(tmp_path),
         conv1_channels=5, num_images=19, batch_size=128,
         reconstruction='network')
-  with pytest.raises(UserError, match='--num_images=19 is too few'):
+  with pytest.raises(UserError, match='19 training images are too few'):
     thinet_compress.compress()
   assert not (tmp_path / 'compress.json').exists()
 
