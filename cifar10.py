@@ -619,6 +619,68 @@ def command():
   return line
 
 
+def _refuse(error, code):
+  """Ends the script with one sentence on stderr."""
+  print('%s: %s' % (os.path.basename(sys.argv[0]), error), file=sys.stderr)
+  sys.exit(code)
+
+
+def _parse(argv, script):
+  """Reads the flags; returns argv without them, or ends the script.
+
+  Args:
+    argv: list of strings, the command line.
+    script: the module whose flags these are.
+  """
+  here = os.getcwd() if os.path.exists('.') else ''
+  for argument in argv[1:] + [here]:   # TensorFlow takes no other names.
+    if any('\ud800' <= letter <= '\udfff' for letter in argument):
+      _refuse('Name %a is not UTF-8; rename that file or folder.' % argument, 2)
+    if re.match('--?[a-z]+_dir=[a-z0-9]+://', argument):
+      _refuse('%s is no local folder; name one.' % argument, 2)
+  try:
+    rest = FLAGS(argv)
+  except tf.app.flags.Error as error:
+    _refuse('%s; see --help.' % error, 2)
+  except SystemExit:   # absl has printed help, and would exit with 1.
+    sys.stdout.flush()
+    sys.exit(0)
+  # The scripts share definitions, but none takes a flag that it ignores.
+  key = {flag.name for flag in FLAGS.get_key_flags_for_module(script)}
+  ours = {flag.name for module, defined in FLAGS.flags_by_module_dict().items()
+          if not module.startswith('absl') for flag in defined}
+  for name in sorted(ours - key):
+    if FLAGS[name].present:
+      _refuse('Flag --%s is not for this script; see --help.' % name, 2)
+  if len(rest) > 1:
+    _refuse('Unexpected argument %s; flags begin with --.' % rest[1], 2)
+  return rest
+
+
+def _stoppable(main, argv):
+  """Returns main(argv), unless one of STOPS ends the script."""
+  before = {number: signal.getsignal(number) for number in STOPS}
+  try:
+    on_stop(raise_stopped)
+    cifar10_input.check_constants()
+    code = main(argv)
+    sys.stdout.flush()
+    if Stopped.number:   # TensorFlow lost the exception: see raise_stopped.
+      raise Stopped
+    return code
+  except (Stopped, Exception):   # TensorFlow makes others of it.
+    number = Stopped.number
+    if number is None:
+      raise
+    _refuse('Stopped by %s; run the same command again.' %
+            signal.Signals(number).name, 128 + number)
+  finally:
+    signal.alarm(0)
+    Stopped.number = None
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
 def run(main):
   """Runs a script; prints errors that the user can put right as one sentence.
 
@@ -629,68 +691,13 @@ def run(main):
   Args:
     main: function of argv that returns an exit code.
   """
-  program = os.path.basename(sys.argv[0])
   for name in ('stdout', 'stderr'):
     if getattr(sys, name) is None:   # Closed from the start.
       setattr(sys, name, open(os.devnull, 'w'))
   sys.stdout.reconfigure(errors='backslashreplace')   # Folders have any name.
-
-  def refuse(error, code):
-    print('%s: %s' % (program, error), file=sys.stderr)
-    sys.exit(code)
-
-  def parse(argv):
-    here = os.getcwd() if os.path.exists('.') else ''
-    for argument in argv[1:] + [here]:   # TensorFlow takes no other names.
-      if any('\ud800' <= letter <= '\udfff' for letter in argument):
-        refuse('Name %a is not UTF-8; rename that file or folder.' % argument,
-               2)
-      if re.match('--?[a-z]+_dir=[a-z0-9]+://', argument):
-        refuse('%s is no local folder; name one.' % argument, 2)
-    try:
-      rest = FLAGS(argv)
-    except tf.app.flags.Error as error:
-      refuse('%s; see --help.' % error, 2)
-    except SystemExit:   # absl has printed help, and would exit with 1.
-      sys.stdout.flush()
-      sys.exit(0)
-    # The scripts share definitions, but none takes a flag that it ignores.
-    key = {flag.name for flag in
-           FLAGS.get_key_flags_for_module(sys.modules[main.__module__])}
-    ours = {flag.name
-            for module, defined in FLAGS.flags_by_module_dict().items()
-            if not module.startswith('absl') for flag in defined}
-    for name in sorted(ours - key):
-      if FLAGS[name].present:
-        refuse('Flag --%s is not for this script; see --help.' % name, 2)
-    if len(rest) > 1:
-      refuse('Unexpected argument %s; flags begin with --.' % rest[1], 2)
-    return rest
-
-  def guarded(argv):
-    before = {number: signal.getsignal(number) for number in STOPS}
-    try:
-      on_stop(raise_stopped)
-      cifar10_input.check_constants()
-      code = main(argv)
-      sys.stdout.flush()
-      if Stopped.number:   # Lost, as said above.
-        raise Stopped
-      return code
-    except (Stopped, Exception):   # TensorFlow makes others of it.
-      number = Stopped.number
-      if number is None:
-        raise
-      refuse('Stopped by %s; run the same command again.' %
-             signal.Signals(number).name, 128 + number)
-    finally:
-      signal.alarm(0)
-      Stopped.number = None
-      for number, handler in before.items():
-        signal.signal(number, handler)
-
   try:
-    tf.app.run(guarded, flags_parser=parse)
+    tf.app.run(lambda argv: _stoppable(main, argv), flags_parser=lambda argv:
+               _parse(argv, sys.modules[main.__module__]))
   except BrokenPipeError:
     files.close_output()
     sys.exit(128 + signal.SIGPIPE)
@@ -699,4 +706,4 @@ def run(main):
       error = 'Output cannot be written (%s); give it another place.' % (
           error.strerror or error)
       files.close_output()
-    refuse(error, 1)
+    _refuse(error, 1)

@@ -596,6 +596,45 @@ def described(choices, found, degenerate, clock):
       'end': checkpoint.now()}
 
 
+def settled_widths(parent, found, sample):
+  """Settles the widths: those of the flags, or the best within the budget.
+
+  Args:
+    parent: Parent.
+    found: layer -> (fit, check), algebra.Moments of what its reader reads.
+    sample: Sample.
+
+  Returns:
+    (widths, sensitivities): cifar10.Widths; and as from layer_losses, or None
+    without a budget.
+
+  Raises:
+    UserError: moments or losses are not finite.
+  """
+  widths = cifar10.asked_widths(cifar10.widths_of(parent.averages))
+  sensitivities = None
+  try:
+    require_finite(found)
+    if by_budget():
+      warn_of_few(found)
+      losses, sensitivities = cached_losses(parent, found, sample)
+      widths = widths_for(losses, {name: FLAGS[name].value for name in COSTS})
+  except ValueError as error:
+    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
+        parent.path, error))
+  return widths, sensitivities
+
+
+def say_costs(widths, spent):
+  """Prints the widths and their costs, from costs."""
+  print('%s: %s; %s.' % (FLAGS.output_dir, cifar10.named(widths), ', '.join(
+      '%s %s (%.4g of %s)' % (
+          format(spent[name], ','), name.replace('_', '-'),
+          spent[name] / spent['parent_' + name],
+          format(spent['parent_' + name], ',')) for name in COSTS)),
+        flush=True)
+
+
 def say_errors(choices, details, refits):
   """Prints the relative errors of readers and logits."""
   for layer, each in details.items():
@@ -628,24 +667,10 @@ def compress():
   found = sampled_moments(parent.averages, sample, asked_layers())
   clock.append(time.perf_counter())
 
+  widths, sensitivities = settled_widths(parent, found, sample)
   parent_widths = cifar10.widths_of(parent.averages)
-  widths, sensitivities = cifar10.asked_widths(parent_widths), None
-  try:
-    require_finite(found)
-    if by_budget():
-      warn_of_few(found)
-      losses, sensitivities = cached_losses(parent, found, sample)
-      widths = widths_for(losses, {name: FLAGS[name].value for name in COSTS})
-  except ValueError as error:
-    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
-        parent.path, error))
   spent = costs(widths, parent_widths)
-  print('%s: %s; %s.' % (FLAGS.output_dir, cifar10.named(widths), ', '.join(
-      '%s %s (%.4g of %s)' % (
-          format(spent[name], ','), name.replace('_', '-'),
-          spent[name] / spent['parent_' + name],
-          format(spent['parent_' + name], ',')) for name in COSTS)),
-        flush=True)
+  say_costs(widths, spent)
   clock.append(time.perf_counter())
 
   degenerate = {layer: warn_of_degenerate(

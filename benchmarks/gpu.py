@@ -114,25 +114,6 @@ def pytorch(data_dir, precision):
   all_labels = torch.tensor(records[:, 0].astype(np.int64), device=device)
   all_images = torch.tensor(records[:, 1:], device=device).reshape(
       -1, 3, cifar10_input.RECORD_SIDE, cifar10_input.RECORD_SIDE)
-  size = cifar10_input.IMAGE_SIZE
-  inside = torch.arange(size, device=device)
-
-  def distorted(indices):
-    """The tutorial's distortions of the images with these indices."""
-    draws = torch.rand([5, len(indices)], device=device)
-    corners = (draws[:2] * (cifar10_input.RECORD_SIDE - size + 1)).long()
-    rows, columns = corners[:, :, None] + inside
-    columns = torch.where((draws[2] < 0.5)[:, None], columns.flip(1), columns)
-    images = all_images[indices[:, None, None], :, rows[:, :, None],
-                        columns[:, None, :]].permute(0, 3, 1, 2).float()
-    images = images + (draws[3] * 126 - 63)[:, None, None, None]
-    means = images.mean([2, 3], keepdim=True)
-    images = ((images - means) * (0.2 + 1.6 * draws[4])[:, None, None, None] +
-              means)
-    deviations, means = torch.std_mean(images, [1, 2, 3], keepdim=True,
-                                       correction=0)
-    images = (images - means) / deviations.clamp_min(images[0].numel()**-0.5)
-    return images.contiguous(memory_format=torch.channels_last)
 
   def make(width, compiled):
     network = pytorch_network.Network(width).to(
@@ -141,12 +122,12 @@ def pytorch(data_dir, precision):
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
 
     def loss_of(indices):
-      images, labels = distorted(indices), all_labels[indices]
+      images = pytorch_network.distorted(all_images, indices)
       with torch.autocast(device.type, torch.bfloat16,
                           enabled=precision == 'bfloat16'):
         logits = network(images)
       return torch.nn.functional.cross_entropy(
-          logits.float(), labels) + network.decay()
+          logits.float(), all_labels[indices]) + network.decay()
 
     if compiled:
       loss_of = torch.compile(loss_of, mode='reduce-overhead')

@@ -1,4 +1,4 @@
-"""The tutorial's network in PyTorch, for the benchmarks to compare with."""
+"""The tutorial's network and distortions in PyTorch, to compare with."""
 import torch
 
 functional, nn = torch.nn.functional, torch.nn
@@ -33,3 +33,32 @@ class Network(nn.Module):
     """The weight decay of the loss."""
     return sum(0.004 * 0.5 * layer.weight.square().sum()
                for layer in (self.local3, self.local4))
+
+
+def distorted(images, indices, size=24):
+  """The tutorial's distortions.
+
+  Args:
+    images: uint8 [n, 3, side, side].
+    indices: int64 [batch], of the images to distort.
+    size: side of the crops.
+
+  Returns:
+    float32 [batch, 3, size, size], standardized; its memory has the channels
+    last.
+  """
+  inside = torch.arange(size, device=images.device)
+  draws = torch.rand([5, len(indices)], device=images.device)
+  corners = (draws[:2] * (images.shape[-1] - size + 1)).long()
+  rows, columns = corners[:, :, None] + inside
+  columns = torch.where((draws[2] < 0.5)[:, None], columns.flip(1), columns)
+  images = images[indices[:, None, None], :, rows[:, :, None],
+                  columns[:, None, :]].permute(0, 3, 1, 2).float()
+  images = images + (draws[3] * 126 - 63)[:, None, None, None]
+  means = images.mean([2, 3], keepdim=True)
+  images = ((images - means) * (0.2 + 1.6 * draws[4])[:, None, None, None] +
+            means)
+  deviations, means = torch.std_mean(images, [1, 2, 3], keepdim=True,
+                                     correction=0)
+  images = (images - means) / deviations.clamp_min(images[0].numel()**-0.5)
+  return images.contiguous(memory_format=torch.channels_last)

@@ -241,10 +241,10 @@ MUTATIONS = {
             ('(IMAGE_SIZE // 4)**2 * conv2, local3]', '2304, local3]'),
         ],
         'test_cifar10.py::test_constants_that_cannot_work_are_refused': [
-            ('      cifar10_input.check_constants()\n', ''),
+            ('    cifar10_input.check_constants()\n', ''),
         ],
         'test_tensorflow.py::test_other_forms_of_help': [
-            ('      sys.exit(0)\n', '      raise\n'),
+            ('    sys.exit(0)\n', '    raise\n'),
         ],
         'test_tensorflow.py::test_help_without_a_reader': [
             ('  except BrokenPipeError:\n    files.close_output()\n'
