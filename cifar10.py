@@ -575,7 +575,7 @@ def descend(var, gradient, rate, momentum):
 
 
 def session_config(number=1):
-  """Session settings: a GPU where there is one, its memory taken as needed.
+  """Session settings: a GPU where there is one.
 
   Args:
     number: number of towers that share the processor's cores.
@@ -585,8 +585,7 @@ def session_config(number=1):
   """
   return tf.ConfigProto(
       allow_soft_placement=True,
-      intra_op_parallelism_threads=devices.cores() // number,
-      gpu_options=tf.GPUOptions(allow_growth=True))
+      intra_op_parallelism_threads=devices.cores() // number)
 
 
 class Stopped(BaseException):

@@ -561,7 +561,7 @@ def go_on():
       raise UserError('--%s=%d is not the %d of %s; leave it out.' % (
           name, FLAGS[name].value, width, parent.path))
   made = made_from(parent)
-  if 'criterion' in made:
+  if 'criterion' in made or parent.settings.get('fine_tuned'):
     made['fine_tuned'] = True
   return train(SCHEDULES[FLAGS.schedule], widths, initial=parent.arrays, **made)
 

@@ -86,7 +86,8 @@ SHOWN = 8                # Dead channels to name; compress.json has all.
 SENSITIVITY_IMAGES = 2000
 SENSITIVITY_ERRORS = 0.03, 0.1, 0.3
 LEAST_ERROR = 0.003      # Sensitivities at smaller ones are rounding.
-LOSSES = 1               # Raise it if the program finds other losses.
+MOMENTS = 1              # Raise it if the program finds other moments,
+LOSSES = 1               # or other losses of the same network.
 
 
 class Parent(typing.NamedTuple):
@@ -171,7 +172,8 @@ def sampled_moments(weights, sample, layers):
     if layer in layers:
       kernel = prune.reader_kernel(weights, layer, {})
       wanted[layer] = (
-          repr((layer, sample, cifar10_input.RANDOM_STREAMS)).encode() +
+          repr((MOMENTS, layer, sample,
+                cifar10_input.RANDOM_STREAMS)).encode() +
           b''.join(weights[name + kind].tobytes()
                    for name in cifar10.LAYERS[:number]
                    for kind in ('/weights', '/biases')),
@@ -481,7 +483,7 @@ def widths_for(losses, shares):
     cifar10.Widths.
 
   Raises:
-    ValueError: the losses are not finite.
+    ValueError: the losses are not finite, or nothing is within the budget.
   """
   losses = [losses[layer] for layer in cifar10.LAYERS]
   whole = cifar10.cost(cifar10.Widths(*(len(each) - 1 for each in losses)))
@@ -562,11 +564,11 @@ def write(parent, settings, choices, kept, changed, details):
   return path
 
 
-def require_finite(found):
-  """Raises ValueError if moments, of huge weights, are infinite."""
-  if not all(np.isfinite(part.second).all() for parts in found.values()
-             for part in parts):
-    raise ValueError('moments are not finite')
+def require_finite(parent, what, arrays):
+  """Raises UserError if arrays, as those of huge weights, are not finite."""
+  if not all(np.isfinite(each).all() for each in arrays):
+    raise UserError('Checkpoint %s cannot be compressed (%s are not finite); '
+                    'train again.' % (parent.path, what))
 
 
 def described(choices, found, degenerate, clock):
@@ -611,18 +613,15 @@ def settled_widths(parent, found, sample):
   Raises:
     UserError: moments or losses are not finite.
   """
-  widths = cifar10.asked_widths(cifar10.widths_of(parent.averages))
-  sensitivities = None
-  try:
-    require_finite(found)
-    if by_budget():
-      warn_of_few(found)
-      losses, sensitivities = cached_losses(parent, found, sample)
-      widths = widths_for(losses, {name: FLAGS[name].value for name in COSTS})
-  except ValueError as error:
-    raise UserError('Checkpoint %s cannot be compressed (%s); train again.' % (
-        parent.path, error))
-  return widths, sensitivities
+  require_finite(parent, 'moments', [part.second for parts in found.values()
+                                     for part in parts])
+  if not by_budget():
+    return cifar10.asked_widths(cifar10.widths_of(parent.averages)), None
+  warn_of_few(found)
+  losses, sensitivities = cached_losses(parent, found, sample)
+  require_finite(parent, 'losses', [each[1:] for each in losses.values()])
+  return widths_for(losses, {name: FLAGS[name].value
+                             for name in COSTS}), sensitivities
 
 
 def say_costs(widths, spent):
@@ -653,7 +652,6 @@ def compress():
   """Chooses channels, rebuilds weights, writes network and compress.json."""
   checkpoint.git_commit()   # Before the sources can change.
   parent = parent_network()
-  clock = [time.perf_counter()]
   files.require_writable(FLAGS.output_dir)
   sample = planned_sample()
   cifar10_eval.check_evaluate()
@@ -664,6 +662,7 @@ def compress():
     cifar10_eval.rate_made(FLAGS.output_dir)
     return 0
 
+  clock = [time.perf_counter()]
   found = sampled_moments(parent.averages, sample, asked_layers())
   clock.append(time.perf_counter())
 

@@ -6,6 +6,9 @@ matplotlib.use('Agg')
 from matplotlib import pyplot
 from matplotlib import transforms
 
+import cells
+import tables
+
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 COLOURS = {'scratch': '#000000', 'thinet, none': '#D55E00',
            'thinet, scale': '#E69F00', 'least_squares, full': '#56B4E9',
@@ -13,6 +16,7 @@ COLOURS = {'scratch': '#000000', 'thinet, none': '#D55E00',
            'thinet, full': '#F0E442', 'thinet, network': '#009E73'}
 CONTROL = '#999999'
 INCHES, DOTS = (9, 4), 110    # As wide as a README shows it.
+PARENT = (cells.CONV1_CHANNELS,) + tables.SCRATCH
 GAP = 0.055                   # Between labels, as a share of the axis' height.
 
 
@@ -151,8 +155,7 @@ def draw_costs(table, budgets, costs):
   cheapest network.
 
   Args:
-    table, budgets: rows as from tables.rows, of widths and of budgets; the
-      parent is the first of the table.
+    table, budgets: rows as from tables.rows, of widths and of budgets.
     costs: title with unit -> function of a row that returns its cost, or None
       to leave it out.
 
@@ -175,8 +178,8 @@ def draw_costs(table, budgets, costs):
         if ('yes', label) in drawn:
           end = _plot(axes, cost, drawn['yes', label], COLOURS[label], style)
           ends[label] = min(end, ends.get(label, end))
-    for row in table[:1]:
-      if cost(row) is not None:
+    for row in table:
+      if tables.cell(row) == PARENT and cost(row) is not None:
         point = cost(row), float(row['top1_mean'])
         axes.plot(*point, '*', color=COLOURS['scratch'], markersize=9)
         axes.annotate('parent', point, (8, 0), textcoords='offset points',

@@ -6,7 +6,6 @@ of the sweep that are finished, and the trainings that have saved a checkpoint.
 Only reads, and disturbs nobody.
 """
 import collections
-import fcntl
 import functools
 import heapq
 import os
@@ -28,23 +27,6 @@ def mtime(path):
     return os.path.getmtime(path)
   except OSError:
     return 0
-
-
-def held(path):
-  """Whether a process holds the lock of a file."""
-  try:
-    descriptor = files.open_regular(path)
-  except OSError:
-    return False
-  try:
-    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-  except BlockingIOError:
-    return True
-  except OSError:   # There are no locks here.
-    pass
-  finally:
-    os.close(descriptor)
-  return False
 
 
 def multiply_adds(conv1_channels, conv2_channels, local3_units, local4_units):
@@ -121,10 +103,10 @@ class Sweep:
 
   def _running_since(self, cell):
     """When a cell started that runs, as a time stamp; else 0."""
-    if held(self.note(cell)):
+    if files.held(self.note(cell)):
       return mtime(self.note(cell))
     for network in self.left(cell):
-      if held(os.path.join(self.folder(network), 'lock')):
+      if files.held(os.path.join(self.folder(network), 'lock')):
         return self._since(network)   # It was started by hand.
     return 0
 

@@ -1,5 +1,6 @@
 """Widths under a budget, against all widths tried one by one."""
 import itertools
+import tracemalloc
 
 import cifar10
 import numpy as np
@@ -74,12 +75,16 @@ def test_losses_that_are_no_numbers_are_refused():
 
 
 def test_the_whole_network_is_searched_at_once():
-  """Its 786,432 widths of three layers; both budgets are nearly used up."""
+  """Its 786,432 widths of three layers, but not all in memory; both budgets
+  are nearly used up."""
   losses = [np.linspace(1, 0, width + 1) ** 3 for width in cifar10.Widths()]
   whole = cifar10.cost()
   for share in (0.5, 0.25, 0.1):
     limits = [share * each for each in whole]
+    tracemalloc.start()
     widths = budget.allocate(
         losses, lambda widths: cifar10.cost(cifar10.Widths(*widths)), limits)
+    assert tracemalloc.get_traced_memory()[1] < 786432 * 8
+    tracemalloc.stop()
     for found, limit in zip(cifar10.cost(cifar10.Widths(*widths)), limits):
       assert 0.97 * limit < found <= limit

@@ -355,6 +355,27 @@ def test_another_schedule_starts_without_momentum(tmp_path, flags, data_dir,
   assert code == 1 and 'is the folder of the network to start from' in errors
 
 
+@pytest.mark.parametrize('settings, tuned', [
+    ({}, {}), ({'fine_tuned': True}, {'fine_tuned': True}),
+    ({'criterion': 'l1', 'fine_tuned': False},
+     {'criterion': 'l1', 'fine_tuned': True})])
+def test_a_new_run_says_what_it_goes_on_from(tmp_path, flags, monkeypatch,
+                                             settings, tuned):
+  """A fine-tuned network stays one; training makes a compressed one one."""
+  path = checkpoint.save(str(tmp_path), {
+      name + suffix: np.zeros(shape, np.float32)
+      for suffix in ('', checkpoint.AVERAGE)
+      for name, shape in cifar10.weight_shapes().items()}, settings)
+  made = []
+  monkeypatch.setattr(cifar10_train, 'train',
+                      lambda *given, **how: made.append(how))
+  flags(checkpoint_dir=str(tmp_path), conv1_channels=None)
+  cifar10_train.go_on()
+  del made[0]['initial']
+  assert made == [dict(tuned, parent=settings,
+                       parent_digest=checkpoint.digest(path))]
+
+
 def test_a_refusal_names_the_command_that_goes_on(tmp_path, data_dir, trained,
                                                   call):
   old = str(shutil.copytree(trained, tmp_path / 'old run'))

@@ -98,6 +98,18 @@ def test_one_holder_at_a_time_and_the_dead_do_not_hold(tmp_path):
   files.hold(str(tmp_path)).close()
 
 
+def test_who_only_looks_stops_no_holder(tmp_path, monkeypatch):
+  """A lock that is shared for an instant is waited for."""
+  files.hold(str(tmp_path)).close()
+  assert not files.held(str(tmp_path / 'lock'))
+  looker = open(tmp_path / 'lock')
+  fcntl.flock(looker, fcntl.LOCK_SH)
+  monkeypatch.setattr(files.time, 'sleep', lambda seconds: looker.close())
+  with files.hold(str(tmp_path)):
+    assert files.held(str(tmp_path / 'lock'))
+  assert not files.held(str(tmp_path / 'none'))
+
+
 @pytest.mark.parametrize('number', [errno.ENOSYS, errno.ENOLCK,
                                     errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_can_be_used(tmp_path, monkeypatch, capsys,

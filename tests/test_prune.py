@@ -107,6 +107,16 @@ def test_choice_and_rebuilding_are_those_of_stored_samples(network, layer):
         np.square(rows.sum(1)).sum(), error, rtol=1e-2, atol=1e-6)
 
 
+def test_what_has_no_such_name_is_refused(network):
+  moments = moments_of(samples(network, 'local3').reshape(len(
+      samples(network, 'local3')), -1))
+  kernel = prune.reader_kernel(network, 'local3', {})
+  with pytest.raises(ValueError, match="no criterion is called 'thinett'"):
+    prune.choose('thinett', moments, kernel, None, np.random.default_rng(0))
+  with pytest.raises(ValueError, match="no reconstruction is called 'ful'"):
+    prune.rebuild('ful', moments, moments, kernel, [0])
+
+
 def test_removing_the_last_units_is_zeroing_them(network):
   """In each layer alone and in all: every endpoint that is left is the same."""
   for layers in [[name] for name in prune.CHAIN[:-1]] + [prune.CHAIN[:-1]]:

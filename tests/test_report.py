@@ -916,13 +916,13 @@ def test_the_figure_of_costs_shows_both_tables(monkeypatch):
                 parameters_mean=decimal.Decimal(parameters))
 
   network = ('least_squares', 'network')
-  table = [row(64, 'scratch', '', 'no', 85.0, **costs(16, 1000000)),
+  table = [row(128, 'scratch', '', 'no', 2.0),   # Of no known cost.
+           row(64, 'scratch', '', 'no', 85.0, **costs(16, 1000000)),
            row(8, 'scratch', '', 'no', 81.0, 3, top1_sd=decimal.Decimal('0.5'),
                **costs(4, 900000)),
            row(8, *network, 'no', 70.0, **costs(4, 900000)),
            row(8, *network, 'yes', 82.0, **costs(4, 900000)),
-           row(8, 'thinet', 'none', 'yes', 60.0, **costs(4, 900000)),
-           row(4, 'scratch', '', 'no', 1.0)]   # Of no known cost.
+           row(8, 'thinet', 'none', 'yes', 60.0, **costs(4, 900000))]
   budgets = [row(None, 'scratch', '', 'no', 80.0, **costs(8, 500000)),
              row(None, *network, 'yes', 84.0, **costs(8, 500000)),
              row(None, *network, 'yes', 83.0, **costs(3, 250000))]

@@ -12,7 +12,6 @@ import time
 
 import cifar10
 import conftest
-import pace
 import pytest
 import stand_in
 from thinet import files
@@ -219,7 +218,7 @@ def test_status_at_any_time(tmp_path, data_dir, recorder):
         str(out / '**'), recursive=True, include_hidden=True)}
   before = changes()
   found = states(data_dir, out, **failing)
-  assert pace.held(str(out / '.cells' / 'scratch_0_8'))   # By flock(1).
+  assert files.held(str(out / '.cells' / 'scratch_0_8'))   # By flock(1).
   assert found['seed 0 scratch 64'] == 'done in 0:00:20'
   assert re.fullmatch(r'running since \d\d:\d\d:\d\d',
                       found['seed 0 scratch 8'])

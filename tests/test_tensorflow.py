@@ -91,9 +91,10 @@ def test_whoever_imports_tensorflow_gets_it_in_one_state(python, before, after):
 def test_keras_waits_and_settings_come_before_the_import(python):
   result = python(
       'print(sys.modules["keras"], os.environ["TF_ENABLE_ONEDNN_OPTS"])', '-c',
-      USE + '; import sys; print("keras" in sys.modules)',
-      TF_ENABLE_ONEDNN_OPTS='7')
-  assert result.stdout == 'first\nNone 7\n' + SET_UP + 'a graph\nFalse\n'
+      USE + '; import os, sys; print("keras" in sys.modules, '
+      'os.environ["TF_FORCE_GPU_ALLOW_GROWTH"])', TF_ENABLE_ONEDNN_OPTS='7')
+  assert result.stdout == ('first\nNone 7\n' + SET_UP +
+                           'a graph\nFalse true\n')
 
 
 def test_a_closed_standard_error_is_no_error(python):

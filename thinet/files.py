@@ -16,6 +16,9 @@ import socket
 import stat
 import sys
 import tempfile
+import time
+
+PROBES, PROBE_SECONDS = 10, 0.05   # A lock that `held` looks at is free again.
 
 
 class FileError(Exception):
@@ -215,6 +218,39 @@ def _open_lock(path):
               errors='replace')
 
 
+def _lock(lock):
+  """Locks a file; waits for those who only look whether it is locked.
+
+  Raises:
+    BlockingIOError: another process holds it.
+    OSError: it cannot be locked.
+  """
+  for last in (False,) * PROBES + (True,):
+    try:
+      return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      if last:
+        raise
+    time.sleep(PROBE_SECONDS)
+
+
+def held(path):
+  """Whether a process holds the lock of a file; locks it for an instant."""
+  try:
+    descriptor = open_regular(path)
+  except OSError:
+    return False
+  try:
+    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except OSError:   # There are no locks here.
+    pass
+  finally:
+    os.close(descriptor)
+  return False
+
+
 def _sign(lock):
   """Writes into a lock file who holds it; raises OSError."""
   lock.seek(0)
@@ -242,7 +278,7 @@ def hold(folder):
     raise FileError('Folder %s cannot be used (%s); mend that, or name '
                     'another.' % (folder, error.strerror))
   try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _lock(lock)
   except BlockingIOError:
     raise FileError('Folder %s is in use by %s; wait for it, or name another.' %
                     (folder, lock.read(200).strip() or 'another process'))

@@ -51,7 +51,7 @@ def choose(criterion, fit, kernel, filters, generator):
   """Orders the channels of a layer for removal.
 
   Args:
-    criterion: value of --criterion.
+    criterion: 'thinet', 'thinet_kept', 'least_squares', 'l1' or 'random'.
     fit: algebra.Moments of what the layer's reader reads.
     kernel: [taps, channels, units], the reader's.
     filters: [..., channels], the layer's own weights.
@@ -72,8 +72,10 @@ def choose(criterion, fit, kernel, filters, generator):
   elif criterion == 'l1':
     order = np.argsort(np.abs(filters).sum(tuple(range(filters.ndim - 1))),
                        kind='stable')
-  else:
+  elif criterion == 'random':
     order = generator.permutation(len(gram))
+  else:
+    raise ValueError('no criterion is called %r' % criterion)
   return order, algebra.objective(gram, order)
 
 
@@ -81,7 +83,7 @@ def choose_all(criterion, found, weights, widths, seed):
   """Chooses the channels of some layers, the last layer first.
 
   Args:
-    criterion: value of --criterion.
+    criterion: as for choose.
     found: layer -> (fit, check), algebra.Moments of what its reader reads.
     weights: name -> array.
     widths: layer -> number of channels to keep.
@@ -161,7 +163,7 @@ def rebuild(mode, fit, check, kernel, kept):
   """Computes what the reader of a pruned layer does with the kept channels.
 
   Args:
-    mode: value of --reconstruction; `network` begins as `full` does.
+    mode: 'none', 'scale', 'full' or 'network', which begins as 'full' does.
     fit, check: algebra.Moments of what the reader reads.
     kernel: [taps, channels, units], the reader's.
     kept: sorted indices of the kept channels.
@@ -178,10 +180,13 @@ def rebuild(mode, fit, check, kernel, kept):
     factors = algebra.scales(algebra.contribution_gram(fit, kernel), kept)
     rebuilt = rebuilt * factors[:, np.newaxis]
     details['scales'] = factors.tolist()
-  elif mode != 'none' and len(kept) < kernel.shape[1]:
-    rebuilt, shift, ridge = algebra.full_reconstruction(fit, check, kernel,
-                                                        kept)
-    details = {'ridge': ridge}
+  elif mode in ('full', 'network'):
+    if len(kept) < kernel.shape[1]:
+      rebuilt, shift, ridge = algebra.full_reconstruction(fit, check, kernel,
+                                                          kept)
+      details = {'ridge': ridge}
+  elif mode != 'none':
+    raise ValueError('no reconstruction is called %r' % mode)
   return rebuilt, shift, dict(
       details, relative_error_before=before,
       relative_error_after=algebra.relative_error(check, kernel, kept, rebuilt,
@@ -192,7 +197,7 @@ def rebuild_all(mode, found, weights, kept):
   """Rebuilds the readers of all pruned layers, each by itself.
 
   Args:
-    mode: value of --reconstruction; `network` begins as `full` does.
+    mode: as for rebuild.
     found: layer -> (fit, check), algebra.Moments of what its reader reads.
     weights: name -> array.
     kept: layer -> sorted indices of the kept channels.

@@ -61,7 +61,8 @@ def _load(execute, module):
 
 
 def _set_up():
-  """Turns version 1's behavior on."""
+  """Turns version 1's behavior on; a GPU's memory is taken as needed."""
+  os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
   v1 = importlib.import_module(_NAME + '.compat.v1')
   v1.logging.set_verbosity(v1.logging.ERROR)
   v1.disable_v2_behavior()
