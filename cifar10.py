@@ -247,7 +247,7 @@ def endpoints(images, widths=Widths(), precision='float32'):
   _activation_summary(conv1)
 
   # pool1
-  pool1 = tf.nn.max_pool2d(conv1, 3, 2, 'SAME', name='pool1')
+  pool1 = operations.max_pool(conv1, 'pool1')
   # norm1
   norm1 = tf.identity(operations.local_response_normalization(pool1), 'norm1')
 
@@ -265,7 +265,7 @@ def endpoints(images, widths=Widths(), precision='float32'):
   # norm2
   norm2 = tf.identity(operations.local_response_normalization(conv2), 'norm2')
   # pool2
-  pool2 = tf.nn.max_pool2d(norm2, 3, 2, 'SAME', name='pool2')
+  pool2 = operations.max_pool(norm2, 'pool2')
 
   # local3
   with tf.variable_scope('local3') as scope:
@@ -448,6 +448,20 @@ def loss(logits, labels, label_smoothing=0.0):
   return tf.add_n(tf.get_collection('losses'), name='total_loss')
 
 
+def hits(logits, labels):
+  """Counts the images whose label is the first, or among the first five.
+
+  Args:
+    logits: float32 [n, 10].
+    labels: int32 [n]; -1 is never among them.
+
+  Returns:
+    int64 [2].
+  """
+  return tf.stack([tf.math.count_nonzero(tf.nn.in_top_k(logits, labels, k))
+                   for k in (1, 5)])
+
+
 def _state(name, shape, initializer):
   """Returns the optimizer's or average's variable of this name.
 
@@ -575,7 +589,7 @@ def descend(var, gradient, rate, momentum):
 
 
 def session_config(number=1):
-  """Session settings: a GPU where there is one.
+  """Session settings: a GPU for what has a kernel there.
 
   Args:
     number: number of towers that share the processor's cores.
@@ -667,7 +681,7 @@ def _stoppable(main, argv):
     if Stopped.number:   # TensorFlow lost the exception: see raise_stopped.
       raise Stopped
     return code
-  except (Stopped, Exception):   # TensorFlow makes others of it.
+  except (Stopped, Exception):   # TensorFlow may turn it into another.
     number = Stopped.number
     if number is None:
       raise
@@ -706,3 +720,10 @@ def run(main):
           error.strerror or error)
       files.close_output()
     _refuse(error, 1)
+  except Exception as error:
+    # Named, since TensorFlow may not be loaded.
+    if type(error).__name__ != 'ResourceExhaustedError':
+      raise
+    _refuse('Memory of %s is exhausted (%s); run fewer programs on it, or lower '
+            '--batch_size.' % (operations.device(),
+                               str(error).splitlines()[0]), 1)

@@ -144,9 +144,8 @@ def eval_once(arrays, examples, eval_data, weights):
     towers = cifar10.towers(images.shape[0].value)
     logits = cifar10.tower_inference(images, cifar10.widths_of(arrays),
                                      'float32', towers)
-    hits = tf.stack([tf.reduce_sum(tf.cast(
-        tf.nn.in_top_k(logits, labels, k), tf.int64)) for k in (1, 5)] +
-                    [tf.math.count_nonzero(labels >= 0)])
+    hits = tf.concat([cifar10.hits(logits, labels),
+                      [tf.math.count_nonzero(labels >= 0)]], 0)
     with tf.Session(config=cifar10.session_config(towers)) as session:
       session.run(tf.local_variables_initializer())
       assign(session, arrays, weights)
@@ -207,7 +206,7 @@ def report(found, data_digest, counts, named=False):
     # Last, because eval.json says that everything is written.
     files.write_json(os.path.join(folder, '%s.json' % (
         'eval' if usual else kind + ('_' + name if named else ''))), result)
-  finally:   # It is seen even if it cannot be written, and the reverse.
+  finally:   # The result is shown even if it cannot be written.
     print('%s: precision @ 1 = %.3f, @ 5 = %.3f (%d images, step %d)' % (
         datetime.datetime.now(), top1 / examples, top5 / examples, examples,
         step))

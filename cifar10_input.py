@@ -5,8 +5,8 @@ and test_batch.bin. Each is a sequence of 3,073-byte records: one label byte,
 then 3,072 bytes of the image as [3, 32, 32]. Any number of records will do.
 
 A batch is a pure function of its arguments: no queue, no thread, and no state
-except a cache. So a run that is stopped and resumed sees the same batches as
-one that was never stopped.
+except a cache (`inputs` without a batch's number counts its runs). So a run
+that is stopped and resumed sees the same batches as one that never stopped.
 """
 import contextlib
 import hashlib
@@ -294,8 +294,8 @@ def _extract(archive, folder):
 def local_variable(name, initializer, dtype=None):
   """Creates a variable that no checkpoint holds, outside of all loops.
 
-  A scope that reuses variables does not reuse it: the training and the test
-  images would be one.
+  Variable scopes never share it; otherwise the training and the test images
+  would be one variable.
 
   Args:
     name: its name.

@@ -5,9 +5,9 @@
 Step 0 has loss = 4.68, and 128 epochs reach about 85 %; on two cores they take
 half an hour to an hour, with 8 channels half of it. The same command continues
 an interrupted run, bit for bit as if it had never stopped, and says so when the
-run is finished. Ctrl-C, a lost connection and the other polite signals save
-first. TensorBoard and the log show top-1 of the averaged weights on the test
-images along the way; it decides nothing.
+run is finished. Ctrl-C, a closed terminal and other signals that ask it to end
+save a checkpoint first. TensorBoard and the log show top-1 of the averaged
+weights on the test images along the way; it does not influence the training.
 
 A run goes on with other settings, or after its end, as a new run:
 
@@ -45,6 +45,7 @@ from thinet import tensorflow as tf
 import numpy as np
 
 EVAL_EPOCHS = 4   # So the test images take 2 % of a training's time.
+GPU_EVAL_BATCH_SIZE = 2500   # A GPU takes as long for one image.
 
 FLAGS = tf.app.flags.FLAGS
 for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir',
@@ -181,7 +182,7 @@ def record_run(plan, step, seconds=0, finished=False):
   """
   path = os.path.join(FLAGS.train_dir, 'run.json')
   run = {'start': checkpoint.now(), 'seconds': 0}
-  if checkpoint.paths(FLAGS.train_dir):   # Then the file knows; or nobody does.
+  if checkpoint.paths(FLAGS.train_dir):   # Without the file nobody knows.
     run = {}
     with contextlib.suppress(OSError, ValueError):
       run = files.read_json(path)
@@ -344,7 +345,7 @@ def build_model(plan, stream, preconditioners):
     loss, _, train_op = build_step(plan, stream, preconditioners, 1)
     return loss, train_op
 
-  with tf.device(loop.DEVICE if on_gpu else None):   # Or what can be there.
+  with tf.device(loop.DEVICE if on_gpu else None):   # But see session_config.
     loss, learning_rate, train_op = build_step(
         plan, stream, preconditioners, cifar10.towers(FLAGS.batch_size))
     if on_gpu:
@@ -369,7 +370,9 @@ def build_evaluation(plan):
   averages = {var.op.name: var for var in tf.global_variables()
               if var.op.name.endswith(checkpoint.AVERAGE)}
   batch = tf.placeholder(tf.int64, [])
-  images, labels = cifar10.inputs('test', batch)
+  images, labels = cifar10_input.inputs(
+      'test', cifar10.data_folder(), GPU_EVAL_BATCH_SIZE if operations.on_gpu()
+      else FLAGS.batch_size, batch)
   size = images.shape[0].value
   # The network's variables are there; this one reads their averages.
   with tf.variable_scope(
@@ -378,10 +381,9 @@ def build_evaluation(plan):
           name + checkpoint.AVERAGE]):
     logits = cifar10.tower_inference(images, plan.widths, 'float32',
                                      cifar10.towers(size))
-  hits = tf.stack([tf.reduce_sum(tf.cast(tf.nn.in_top_k(logits, labels, k),
-                                         tf.int64)) for k in (1, 5)])
   return hooks.Evaluation(batch=batch, batches=-(-plan.test_examples // size),
-                          examples=plan.test_examples, hits=hits)
+                          examples=plan.test_examples,
+                          hits=cifar10.hits(logits, labels))
 
 
 def make_steps(plan, model, found, step, initial, saved):
@@ -447,7 +449,7 @@ def check_folders():
                     'from; name another.' % FLAGS.train_dir)
   files.require_writable(FLAGS.train_dir)
   if os.path.isdir(FLAGS.train_dir):
-    files.hold(FLAGS.train_dir).close()   # In use is said now, not later.
+    files.hold(FLAGS.train_dir).close()   # Raises before a download.
 
 
 def first_step(plan, initial):
@@ -502,7 +504,7 @@ def train(schedule, widths, stream='training', initial=None,
   """
   check_folders()   # Before a download.
   plan = make_plan(schedule, widths, made)
-  cifar10_eval.check_evaluate()   # Not only when all is trained.
+  cifar10_eval.check_evaluate()   # Before the training.
   lock = files.hold(FLAGS.train_dir)
   checkpoint.remove_parts(FLAGS.train_dir)
   found, step = resume_point(FLAGS.train_dir, plan)

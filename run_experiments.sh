@@ -59,7 +59,7 @@ declare -A epochs=([published]=128 [fast]=50)   # EPOCHS, from scratch.
 : "${JOBS:=1}"                      # Cells side by side; with GPUS="0 1",
 : "${GPUS:=}"                       # one on each of these.
 
-# plain: takes zeros that say nothing from the number in `word`.
+# plain: strips needless zeros from the number in `word`.
 plain() {
   word=${word#"${word%%[!0]*}"}
   [[ $word != *.* ]] || word=${word%"${word##*[!0]}"}

@@ -14,10 +14,10 @@ minutes.
 
 Samples the contribution of each channel to the layer that reads it, its reader,
 on central crops of the training images in the network as it is; chooses the
-channels to keep (thinet/algebra.py), the last layer first, so that units that a
-reader loses itself do not count; and writes a physically slim checkpoint,
-which the other scripts read without further flags, and compress.json, which
-says what was done.
+channels to keep (thinet/algebra.py), the last layer first, so that a channel
+gets no credit for units that its reader loses; and writes a physically slim
+checkpoint, which the other scripts read without further flags, and
+compress.json, which says what was done.
 """
 import contextlib
 import hashlib
@@ -204,7 +204,7 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
           loop.DEVICE if operations.on_gpu() else None):
 
     def build(step):
-      # Of its own: bytes that plain steps gather stay on the processor.
+      # Each graph has its own; the loop's must be on its device.
       records = cifar10.training_records()
       positions = step % batches * batch_size + tf.range(batch_size,
                                                          dtype=tf.int64)
@@ -410,7 +410,7 @@ def layer_losses(parent, found, sample):
     if len(order) == 1:   # It cannot be narrower.
       losses[layer], sensitivities[layer] = np.array([np.inf, 0.0]), {}
       continue
-    errors = np.maximum.accumulate(errors)   # Few samples can give any.
+    errors = np.maximum.accumulate(errors)   # Of few samples any.
     nearest = sorted({1 + int(np.argmin(np.abs(errors[1:-1] - error)))
                       for error in SENSITIVITY_ERRORS})
     measured = {}
@@ -450,7 +450,7 @@ def cached_losses(parent, found, sample):
                  for layer, losses in there['losses'].items()},
                 there['sensitivities'])
     losses, sensitivities = layer_losses(parent, found, sample)
-    with contextlib.suppress(OSError, files.FileError):   # A full disk: none.
+    with contextlib.suppress(OSError, files.FileError):   # Or no cache.
       files.remove_parts(path)
       files.write_json(path, {
           'key': key, 'sensitivities': sensitivities,

@@ -5,31 +5,34 @@
 On a GPU box (`pip install torch`, or PyTorch is left out); without --json the
 same in lines:
 
-1. a training step, batches of 128, at widths 64 to 8, in float32, TF32 and
-   bfloat16: in runs of 100 steps, ours as one compiled operation (`loop`) and
-   operation by operation (`plain`), and the same network and update in PyTorch,
-   eager and compiled (`torch.compile` with CUDA graphs). All make their batches
-   on the GPU from the stored bytes, except `plain`. Medians of 40 runs after 5,
-   in turn, each precision of each library in a process of its own (timing.py);
-2. the loop in float32 with XLA_FLAGS=--xla_gpu_deterministic_ops=true, beside
-   them;
-3. the share of a loop's time in which kernels run, at widths 64 and 8;
-4. whether two trainings of 400 steps give the same bits, without and with that
-   flag;
-5. 128 epochs at width 64 with --evaluate, from the command to its end;
-6. run_experiments.sh with one seed, as it is by default.
+steps: a training step, batches of 128, at widths 64 to 8, in float32, TF32 and
+  bfloat16: in runs of 100 steps, ours as one compiled operation (`loop`), and
+  the same network and update in PyTorch: `eager`; `compiled`, the loss by
+  torch.compile with CUDA graphs; `graphed`, the whole compiled step as one CUDA
+  graph. All make their batches on the GPU from the stored bytes. At widths 64
+  and 8 also ours operation by operation (`plain`), and the loop with
+  TF_DETERMINISTIC_OPS=1 (`deterministic`). Medians of 10 runs after 5, in turn,
+  each precision of each library in a process of its own (timing.py).
+kernels: the share of a loop's time in which kernels run, at widths 64 and 8.
+bits: whether two trainings of 400 steps give the same, without and with
+  TF_DETERMINISTIC_OPS=1.
+epochs: 128 at width 64 with --evaluate, from the command to its end.
+sweep: run_experiments.sh with one seed, five cells at a time.
+
+--part=NAME makes one of these parts; what a part has measured is shown on
+standard error at once, so that nothing is lost if the machine goes.
 
 --json prints one object: device, date, machine, runs and steps_per_run;
 step_ms_width64 and step_ms_width8 (the loop in float32);
-speedup_vs_pytorch_best (width 64: the faster of both PyTorchs over the loop, in
-the precision where this is least); milliseconds_per_step (by competitor,
-precision and width); kernel_share_width64 and _width8;
-same_bits (without the flag, with it); seconds_128_epochs and top1_128_epochs;
-seconds_sweep_one_seed. What was left out has no key.
+speedup_vs_pytorch_best (width 64: the fastest PyTorch over the loop, in the
+precision where this is least); milliseconds_per_step (by competitor, precision
+and width); kernel_share_width64 and _width8; same_bits (without the setting,
+with it); seconds_128_epochs and top1_128_epochs; seconds_sweep_one_seed. What
+was left out has no key.
 
-Without a GPU, a small form shows that it works: width 8, float32, runs of 3
-steps of 8 images, the loop compiled for the processor; a hundredth of an epoch,
-no kernels, no sweep.
+Without a GPU that TensorFlow sees, a small form shows that it works: width 8,
+float32, runs of 3 steps of 8 images, the loop compiled for the processor; a
+hundredth of an epoch, no kernels, no sweep.
 """
 import datetime
 import json
@@ -49,10 +52,12 @@ from thinet import devices
 GPU = bool(devices.gpu()) and devices.has_cuda()
 BATCH_SIZE = 128 if GPU else 8
 WIDTHS = [64, 48, 32, 24, 16, 8] if GPU else [8]
+ENDS = 64, 8
 PRECISIONS = ['float32', 'tf32', 'bfloat16'] if GPU else ['float32']
-DETERMINISTIC = {'XLA_FLAGS': '--xla_gpu_deterministic_ops=true'}
-STEPS_PER_RUN = 100 if GPU else 3
+DETERMINISTIC = {'TF_DETERMINISTIC_OPS': '1'}   # XLA takes it, too.
+RUNS, STEPS_PER_RUN = 10, 100 if GPU else 3
 EPOCHS = 128 if GPU else 0.01
+SECONDS = 3600   # The most that a command of the suite may take.
 
 
 # ---------------------------------------------- the processes: what each makes
@@ -92,13 +97,28 @@ def ours(data_dir, precision):
         session.run(model.train_op)
     def loop(session=session, model=model):
       session.run(model.loop.made, {model.loop.count: STEPS_PER_RUN})
-    runs['plain %s %d' % (precision, width)] = plain
+    if width in ENDS:
+      runs['plain %s %d' % (precision, width)] = plain
     runs['loop %s %d' % (precision, width)] = loop
   return runs
 
 
 def pytorch(data_dir, precision):
-  """The same batches, network and update in PyTorch."""
+  """The same batches, network and update in PyTorch, eager and compiled."""
+  make = pytorch_maker(data_dir, precision)
+  return {'%s %s %d' % (name, precision, width): make(width, name)
+          for width in WIDTHS for name in ('eager', 'compiled')}
+
+
+def graphed(data_dir, precision):
+  """The same with the whole step as one CUDA graph."""
+  make = pytorch_maker(data_dir, precision)
+  return {'graphed %s %d' % (precision, width): make(width, 'graphed')
+          for width in WIDTHS}
+
+
+def pytorch_maker(data_dir, precision):
+  """Returns a function of (width, how) that makes a run of PyTorch's steps."""
   import cifar10_input
   import numpy as np
   import pytorch_network
@@ -115,11 +135,15 @@ def pytorch(data_dir, precision):
   all_images = torch.tensor(records[:, 1:], device=device).reshape(
       -1, 3, cifar10_input.RECORD_SIDE, cifar10_input.RECORD_SIDE)
 
-  def make(width, compiled):
+  if GPU:   # Or CUDA graphs would copy the images at every step.
+    for tensor in (all_images, all_labels):
+      torch._dynamo.mark_static_address(tensor)
+
+  def make(width, how):
     network = pytorch_network.Network(width).to(
         device, memory_format=torch.channels_last)
     averages = [p.detach().clone() for p in network.parameters()]
-    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, fused=GPU)
 
     def loss_of(indices):
       images = pytorch_network.distorted(all_images, indices)
@@ -129,34 +153,65 @@ def pytorch(data_dir, precision):
       return torch.nn.functional.cross_entropy(
           logits.float(), all_labels[indices]) + network.decay()
 
-    if compiled:
-      loss_of = torch.compile(loss_of, mode='reduce-overhead')
+    if how != 'eager':
+      loss_of = torch.compile(
+          loss_of, mode='reduce-overhead' if how == 'compiled' else 'default')
+
+    def step(indices):
+      optimizer.zero_grad()
+      loss_of(indices).backward()
+      optimizer.step()
+      with torch.no_grad():
+        torch._foreach_lerp_(averages, list(network.parameters()), 1e-4)
+
+    if how == 'graphed':
+      step = one_graph(torch, step, torch.arange(BATCH_SIZE, device=device))
 
     def run():
       order = torch.randperm(len(all_labels), device=device)
-      for step in range(STEPS_PER_RUN):
-        optimizer.zero_grad()
-        loss_of(order[step * BATCH_SIZE:(step + 1) * BATCH_SIZE]).backward()
-        optimizer.step()
-        with torch.no_grad():
-          torch._foreach_lerp_(averages, list(network.parameters()), 1e-4)
+      for number in range(STEPS_PER_RUN):
+        step(order[number * BATCH_SIZE:(number + 1) * BATCH_SIZE])
       if GPU:
         torch.cuda.synchronize()
     return run
 
-  return {'%s %s %d' % (name, precision, width): make(width, name == 'compiled')
-          for width in WIDTHS for name in ('eager', 'compiled')}
+  return make
+
+
+def one_graph(torch, step, indices):
+  """Captures a step as a CUDA graph; returns what replays it.
+
+  Args:
+    torch: the module.
+    step: function of a batch's indices.
+    indices: int64 [batch]; where the graph reads them.
+  """
+  beside = torch.cuda.Stream()
+  beside.wait_stream(torch.cuda.current_stream())
+  with torch.cuda.stream(beside):   # Compiles, and makes its workspaces.
+    for _ in range(3):
+      step(indices)
+  torch.cuda.current_stream().wait_stream(beside)
+  graph = torch.cuda.CUDAGraph()
+  with torch.cuda.graph(graph):
+    step(indices)
+
+  def replay(others):
+    indices.copy_(others)
+    graph.replay()
+  return replay
 
 
 def deterministic(data_dir):
   """The loop with operations that give the same bits each time."""
   os.environ.update(DETERMINISTIC)   # Before TensorFlow is imported.
   return {name.replace('float32', 'deterministic'): run
-          for name, run in ours(data_dir, 'float32').items() if 'loop' in name}
+          for name, run in ours(data_dir, 'float32').items()
+          if name in ['loop float32 %d' % width for width in ENDS]}
 
 
 def kernel_share(data_dir, width):
-  """Share of a loop's time in which kernels run on the GPU."""
+  """Share of a loop's time in which kernels run on the GPU, to 1 us each."""
   from thinet import tensorflow as tf
   session, model = our_model(data_dir, width, 'float32')
   count = {model.loop.count: STEPS_PER_RUN}
@@ -192,30 +247,51 @@ PROCESSES = dict(
      for each in PRECISIONS},
     **{'pytorch ' + each: lambda data_dir, each=each: pytorch(data_dir, each)
        for each in PRECISIONS},
+    **{'graphed ' + each: lambda data_dir, each=each: graphed(data_dir, each)
+       for each in PRECISIONS if GPU},
     deterministic=deterministic,
     **{'kernels %d' % width: lambda data_dir, width=width: {
-        json.dumps(kernel_share(data_dir, width)): None} for width in (64, 8)})
+        json.dumps(kernel_share(data_dir, width)): None} for width in ENDS})
+
+
+def started(name, data_dir):
+  """The timing.Competitor of one of PROCESSES."""
+  return timing.Competitor(name, [
+      sys.executable, os.path.abspath(__file__), '--data_dir=' + data_dir,
+      '--only=' + name])
 
 
 def steps(data_dir):
-  """Name -> milliseconds a step."""
-  competitors = [timing.Competitor(name, [
-      sys.executable, os.path.abspath(__file__), '--data_dir=' + data_dir,
-      '--only=' + name]) for name in PROCESSES if 'kernels' not in name]
-  seconds = timing.interleaved(competitors)
+  """Times the steps."""
+  competitors = [started(name, data_dir) for name in PROCESSES
+                 if 'kernels' not in name]
+  seconds = timing.interleaved(competitors, RUNS)
   for each in competitors:
     each.close()
-  return {name: 1e3 * value / STEPS_PER_RUN for name, value in seconds.items()
-          if value}
+  return summary({name: 1e3 * value / STEPS_PER_RUN
+                  for name, value in seconds.items() if value})
+
+
+def kernels(data_dir):
+  """Measures the share of kernels; on a GPU only."""
+  result = {}
+  for width in ENDS if GPU else ():
+    asked = started('kernels %d' % width, data_dir)
+    for share in filter(None, map(json.loads, asked.names)):
+      result['kernel_share_width%d' % width] = share
+    asked.close()
+  return result
 
 
 def timed(command, **environment):
   """Runs a command of the suite; returns its seconds, or None if it fails."""
   start = time.perf_counter()
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
-                        env=dict(os.environ, **environment))
-  if done.returncode:
-    print('%s is left out: %s' % (command[-1], done.stderr.strip()),
+  try:
+    subprocess.run(command, cwd=ROOT, capture_output=True, text=True,
+                   check=True, timeout=SECONDS,
+                   env=dict(os.environ, **environment))
+  except subprocess.SubprocessError as error:
+    print('%s is left out: %s %s' % (command[-1], error, error.stderr or ''),
           file=sys.stderr, flush=True)
     return None
   return time.perf_counter() - start
@@ -232,29 +308,37 @@ def trained(data_dir, folder, *more, **environment):
     return seconds, json.load(source)
 
 
-def whole_runs(data_dir):
-  """Times 128 epochs and, on a GPU, the sweep of one seed; compares runs."""
-  result, data_dir = {}, os.path.abspath(data_dir)
+def bits(data_dir):
+  """Compares trainings of the same seed."""
   with tempfile.TemporaryDirectory() as folder:
-    def short(name, **environment):
-      run = trained(data_dir, os.path.join(folder, name),
-                    '--max_steps=%d' % (4 * STEPS_PER_RUN), **environment)
-      return run and run[1]['checkpoint_digest']
-    digests = [short(str(number), **(DETERMINISTIC if number > 1 else {}))
-               for number in range(4)]
-    if all(digests):
-      result['same_bits'] = [digests[0] == digests[1], digests[2] == digests[3]]
-    run = trained(data_dir, os.path.join(folder, 'long'), '--epochs=%g' %
-                  EPOCHS)
-    if run:
-      result['seconds_%g_epochs' % EPOCHS] = run[0]
-      result['top1_%g_epochs' % EPOCHS] = run[1]['top1']
-    if GPU:
-      seconds = timed(['bash', 'run_experiments.sh'], DATA_DIR=data_dir,
-                      OUT=os.path.join(folder, 'sweep'), PYTHON=sys.executable)
-      if seconds:
-        result['seconds_sweep_one_seed'] = seconds
-  return result
+    runs = [trained(data_dir, os.path.join(folder, str(number)),
+                    '--max_steps=%d' % (4 * STEPS_PER_RUN),
+                    **(DETERMINISTIC if number > 1 else {}))
+            for number in range(4)]
+  if not all(runs):
+    return {}
+  digests = [rated['checkpoint_digest'] for _, rated in runs]
+  return {'same_bits': [digests[0] == digests[1], digests[2] == digests[3]]}
+
+
+def epochs(data_dir):
+  """Times a whole training."""
+  with tempfile.TemporaryDirectory() as folder:
+    run = trained(data_dir, os.path.join(folder, 'run'), '--epochs=%g' % EPOCHS)
+  return {'seconds_%g_epochs' % EPOCHS: run[0],
+          'top1_%g_epochs' % EPOCHS: run[1]['top1']} if run else {}
+
+
+def sweep(data_dir):
+  """Times the sweep of one seed; on a GPU only."""
+  with tempfile.TemporaryDirectory() as folder:
+    seconds = GPU and timed(
+        ['bash', 'run_experiments.sh'], DATA_DIR=data_dir, OUT=folder,
+        PYTHON=sys.executable, GPUS='0 0 0 0 0')
+  return {'seconds_sweep_one_seed': seconds} if seconds else {}
+
+
+PARTS = {part.__name__: part for part in (steps, kernels, bits, epochs, sweep)}
 
 
 def summary(milliseconds):
@@ -264,7 +348,7 @@ def summary(milliseconds):
   ratios = []
   for precision in PRECISIONS:
     ours_, *others = (milliseconds.get('%s %s 64' % (name, precision))
-                      for name in ('loop', 'eager', 'compiled'))
+                      for name in ('loop', 'eager', 'compiled', 'graphed'))
     if ours_ and any(others):
       ratios.append(min(filter(None, others)) / ours_)
   if ratios:
@@ -278,21 +362,19 @@ def summary(milliseconds):
 
 
 def main():
-  flags = timing.parsed(__doc__, PROCESSES)
-  result = summary(steps(flags.data_dir))
-  for name in filter(lambda name: GPU and 'kernels' in name, PROCESSES):
-    asked = timing.Competitor(name, [
-        sys.executable, os.path.abspath(__file__), '--only=' + name,
-        '--data_dir=' + flags.data_dir])
-    for share in filter(None, map(json.loads, asked.names)):
-      result['kernel_share_width' + name.split()[1]] = share
-    asked.close()
-  result.update(whole_runs(flags.data_dir))
-  timing.report(dict(result, runs=timing.STEPS, steps_per_run=STEPS_PER_RUN,
+  flags = timing.parsed(__doc__, PROCESSES, PARTS)
+  result = {}
+  for name, part in PARTS.items():
+    if flags.part in (None, name):
+      found = part(os.path.abspath(flags.data_dir))
+      print('%s: %s' % (name, json.dumps(found)), file=sys.stderr, flush=True)
+      result.update(found)
+  timing.report(dict(result, runs=RUNS, steps_per_run=STEPS_PER_RUN,
                      device=devices.gpu() or devices.processor(),
                      date=datetime.date.today().isoformat(),
                      machine=timing.machine()), flags.json)
-  return 0 if 'loop' in result['milliseconds_per_step'] else 1
+  complete = 'loop' in result.get('milliseconds_per_step', {'loop': None})
+  return 0 if result and complete else 1
 
 
 if __name__ == '__main__':

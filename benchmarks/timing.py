@@ -52,15 +52,16 @@ def serve(make):
           flush=True)
 
 
-def parsed(doc, processes):
+def parsed(doc, processes, parts=()):
   """The flags of a benchmark; with --only, is one of its processes instead.
 
   Args:
     doc: the benchmark's docstring.
     processes: name -> function of the data folder, to serve with --only.
+    parts: names of the parts that can be asked for, if there are parts.
 
   Returns:
-    Namespace: data_dir, json.
+    Namespace: data_dir, json; part, where there are parts.
   """
   parser = argparse.ArgumentParser(
       description=doc, formatter_class=argparse.RawTextHelpFormatter)
@@ -69,6 +70,9 @@ def parsed(doc, processes):
   parser.add_argument('--json', action='store_true', help='print one object')
   parser.add_argument('--only', choices=list(processes),
                       help='be one of the processes that are compared')
+  if parts:
+    parser.add_argument('--part', choices=list(parts),
+                        help='measure this part alone')
   flags = parser.parse_args()
   if flags.only:
     serve(lambda: processes[flags.only](flags.data_dir))
@@ -140,14 +144,15 @@ class Competitor:
     self.names = []
 
 
-def interleaved(competitors):
-  """Medians of STEPS steps of each run, after WARM_UP, in turn.
+def interleaved(competitors, steps=STEPS):
+  """Medians of some steps of each run, after WARM_UP, in turn.
 
   The order changes with every round, since each run finds the caches as the one
   before left them.
 
   Args:
     competitors: list of Competitor; their names differ.
+    steps: number of them.
 
   Returns:
     name -> seconds, without the runs of a process that died.
@@ -155,7 +160,7 @@ def interleaved(competitors):
   owners = {name: each for each in competitors for name in each.names}
   found, names = {name: [] for name in owners}, list(owners)
   generator = random.Random(0)
-  for _ in range(WARM_UP + STEPS):
+  for _ in range(WARM_UP + steps):
     generator.shuffle(names)
     for name in names:
       found[name].append(owners[name].seconds(name))

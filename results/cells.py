@@ -4,7 +4,7 @@ A network is finished when its files say so and their digests agree: it was
 trained to its last step, or compressed, and rated on the present test images. A
 network in OUT that was made with other settings or from other weights of its
 parent does not fit, as the table would mix them, no matter whether this sweep
-would make it. About 0.1 s, and a second for each gigabyte of checkpoints.
+would make it. About 0.3 s, and a second for each gigabyte of checkpoints.
 """
 import functools
 import itertools
@@ -16,21 +16,20 @@ import typing
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+import cifar10
+import cifar10_input
+from thinet import checkpoint
 from thinet import files
 
-# As in the programs; a test compares them.
-RANDOM_STREAMS = 2
-BATCH_SIZE = 128
-CONV1_CHANNELS = 64    # Before compression, as the widths of the others:
-OTHERS = {'conv2_channels': 64, 'local3_units': 384, 'local4_units': 192}
-LEARNING_RATES = {'published': 0.1, 'fast': 0.02, 'finetune': 0.01}
+OTHERS = cifar10.Widths()._asdict()   # Before compression, except of
+CONV1_CHANNELS = OTHERS.pop('conv1_channels')
+BATCH_SIZE = cifar10.FLAGS['batch_size'].default
+# As in thinet_finetune.py and thinet_compress.py; a test compares them.
+LEARNING_RATES = {'finetune': 0.01, **{
+    each.name: each.learning_rate for each in (cifar10.PUBLISHED,
+                                               cifar10.FAST)}}
 NUM_IMAGES = 50000
 LOCATIONS = 10
-RECORD_BYTES = 3073
-FOLDER = 'cifar-10-batches-bin'
-TRAIN_FILES = ['data_batch_%d.bin' % i for i in range(1, 6)]
-TEST_FILES = ['test_batch.bin']
-CHECKPOINT_PARTS = ['.index', '.data-00000-of-00001']
 
 SCRATCH = 'scratch'
 MODES = ['%s_%s' % mode for mode in itertools.product(
@@ -240,20 +239,20 @@ def widths(settings, network):
 
 def read_data(data_dir):
   """Reads the data files once; data_dir holds their folder, or is it."""
-  inside = os.path.join(data_dir, FOLDER)
-  data_folder = inside if os.path.lexists(inside) else data_dir
+  training, test = (cifar10_input.data_files(
+      cifar10_input.data_folder(data_dir), part)
+                    for part in ('train_eval', 'test'))
 
-  def digest(names):
+  def digest(paths):
     try:
-      return files.digest([os.path.join(data_folder, name) for name in names])
+      return files.digest(paths)
     except OSError:
       return None
 
-  training = digest(TRAIN_FILES)
-  examples = training and sum(
-      os.path.getsize(os.path.join(data_folder, name))
-      for name in TRAIN_FILES) // RECORD_BYTES
-  return Data(training, examples, digest(TEST_FILES))
+  found = digest(training)
+  examples = found and sum(map(
+      os.path.getsize, training)) // cifar10_input.RECORD_BYTES
+  return Data(found, examples, digest(test))
 
 
 # ------------------------------------------------------------------- misfits
@@ -271,8 +270,9 @@ def expected(settings, data, network):
     name -> value, as in the settings of run.json or in compress.json; `parent`
     is another such dict. None is what is not known without data.
   """
-  common = {'random_streams': RANDOM_STREAMS, 'data_digest': data.training,
-            'seed': network.seed, **widths(settings, network)}
+  common = {'random_streams': cifar10_input.RANDOM_STREAMS,
+            'data_digest': data.training, 'seed': network.seed,
+            **widths(settings, network)}
   if network.mode == SCRATCH:
     return dict(
         common, batch_size=BATCH_SIZE, schedule=settings.schedule,
@@ -427,7 +427,7 @@ class Finished:
     prefix = os.path.join(folder(self._settings, network), 'model.ckpt-%s' %
                           text(step))
     try:
-      return files.digest([prefix + part for part in CHECKPOINT_PARTS])
+      return files.digest([prefix + part for part in checkpoint.PARTS])
     except OSError:
       return None
 

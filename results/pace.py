@@ -13,10 +13,11 @@ import time
 
 import cells
 
+import cifar10
 from thinet import files
 
-# Of a training step's time, what does not grow with the network, in multiply-
-# adds of an image: so much take reading and updating on two AVX2 cores.
+# The constant part of a training step's time (reading, updating), in multiply-
+# adds of an image; measured on two AVX2 cores.
 BESIDE = 3.14e6
 NOTES = '.cells'       # run_experiments.sh holds the lock of a file for a cell.
 
@@ -27,14 +28,6 @@ def mtime(path):
     return os.path.getmtime(path)
   except OSError:
     return 0
-
-
-def multiply_adds(conv1_channels, conv2_channels, local3_units, local4_units):
-  """Multiply-adds for an image in a network of these widths."""
-  return (24**2 * 75 * conv1_channels +
-          12**2 * 25 * conv1_channels * conv2_channels +
-          6**2 * conv2_channels * local3_units + local3_units * local4_units +
-          10 * local4_units)
 
 
 def is_training(network):
@@ -137,9 +130,8 @@ class Sweep:
     """A network's multiply-adds; its budget while its widths are not chosen."""
     widths = cells.widths(self.settings, network)
     if None not in widths.values():
-      return multiply_adds(**widths)
-    return network.share * multiply_adds(cells.CONV1_CHANNELS,
-                                         *cells.OTHERS.values())
+      return cifar10.cost(cifar10.Widths(**widths))[0]
+    return network.share * cifar10.cost()[0]
 
   def _work(self, network):
     """What the time of a network is proportional to, within its kind."""

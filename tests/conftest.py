@@ -9,6 +9,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [ROOT, os.path.join(ROOT, 'results'), os.path.dirname(__file__)]
 
+os.environ['CUDA_VISIBLE_DEVICES'] = ''   # On a GPU other bits are right.
+
 import cifar10
 import cifar10_train
 import demo_data

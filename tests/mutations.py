@@ -219,6 +219,13 @@ MUTATIONS = {
         ],
     },
     'cifar10.py': {
+        'test_cifar10_train.py::test_a_device_without_memory_is_one_sentence': [
+            ("    if type(error).__name__ != 'ResourceExhaustedError':\n",
+             '    if True:\n'),
+        ],
+        'test_cifar10_eval.py::test_counts_equal_numpys[7-test-100-averaged]': [
+            ('for k in (1, 5)]', 'for k in (1, 4)]'),
+        ],
         'test_cifar10.py::test_a_batch_has_128_images': [
             ("'batch_size', 128", "'batch_size', 100"),
         ],
@@ -290,14 +297,14 @@ MUTATIONS = {
         ],
         'test_cifar10.py::test_network_and_gradients_equal_the_tutorials_'
         'operations[16-None-0.0001]': [
-            ('max_pool2d(conv1, 3, 2,', 'max_pool2d(conv1, 2, 2,'),
-            ('tf.nn.max_pool2d(norm2', 'tf.nn.avg_pool2d(norm2'),
+            ("operations.max_pool(norm2, 'pool2')",
+             "tf.nn.avg_pool2d(norm2, 3, 2, 'SAME')"),
             ('tf.identity(operations.local_response_normalization(pool1)',
              'tf.identity((pool1)'),
             # Pooling first, as behind conv1.
-            ("tf.nn.max_pool2d(norm2, 3, 2, 'SAME', name='pool2')",
+            ("operations.max_pool(norm2, 'pool2')",
              'operations.local_response_normalization(\n'
-             "      tf.nn.max_pool2d(conv2, 3, 2, 'SAME'))"),
+             "      operations.max_pool(conv2, 'pool2'))"),
             ('local4 = tf.nn.relu(', 'local4 = tf.identity('),
         ],
         'test_cifar10.py::test_bfloat16_is_float32_within_its_rounding': [
@@ -388,7 +395,7 @@ MUTATIONS = {
              "if 'criterion' in made:"),
         ],
         'test_bad_input.py::test_images_to_rate_on_are_checked_first[train]': [
-            ('  cifar10_eval.check_evaluate()   # Not', '  # Not'),
+            ('  cifar10_eval.check_evaluate()   # Be', '  # Be'),
         ],
         'test_cifar10_train.py::test_the_seed_draws_the_initial_weights': [
             ('set_random_seed(FLAGS.seed)', 'set_random_seed(0)'),
@@ -490,7 +497,6 @@ MUTATIONS = {
     },
     'cifar10_eval.py': {
         'test_cifar10_eval.py::test_counts_equal_numpys[7-test-100-averaged]': [
-            ('for k in (1, 5)]', 'for k in (1, 4)]'),
             ("checkpoint.AVERAGE if weights == 'averaged'",
              "checkpoint.AVERAGE if weights == 'raw'"),
             ('count_nonzero(labels >= 0)', 'count_nonzero(labels > 0)'),
@@ -741,7 +747,7 @@ MUTATIONS = {
             ('tf.xla.experimental.compile(loop, [count])', 'loop(count)'),
         ],
         'test_loop.py::test_steps_that_xla_cannot_compile_run_one_by_one': [
-            ('except tf.errors.OpError as error', 'except ValueError as error'),
+            ('except (tf.errors.InvalidArgumentError, ', 'except ('),
             ('Detected at node|', ''),
         ],
         'test_loop.py::test_a_loss_that_is_not_finite_ends_the_loop': [
@@ -1243,6 +1249,17 @@ MUTATIONS = {
         ],
     },
     'thinet/operations.py': {
+        'test_cifar10.py::test_network_and_gradients_equal_the_tutorials_'
+        'operations[16-None-0.0001]': [
+            ("max_pool2d(x, 3, 2, 'SAME', name=name)",
+             "max_pool2d(x, 2, 2, 'SAME', name=name)"),
+        ],
+        'test_operations.py::test_a_gpus_pooling_equals_tf_nn_max_pool2d': [
+            ('tf.equal(pixel, y) & ~taken', 'tf.equal(pixel, y)'),
+            ('constant_values=x.dtype.min)', 'constant_values=10.0**7)'),
+            ('(slice(None),) * axis + (slice(-1),)]',
+             '(slice(None),) * axis + (slice(1, None),)]'),
+        ],
         'test_loop.py::test_tf32_is_for_the_steps_alone': [
             ('  finally:\n    tf.config.experimental.enable_tensor_float_32_'
              'execution(False)\n', '  finally:\n    pass\n'),
@@ -1323,15 +1340,11 @@ MUTATIONS = {
             ('sum(seconds.values())', 'max(seconds.values())'),
         ],
         'test_pace.py::test_a_budget_takes_the_time_of_its_widths': [
-            ('    return network.share * multiply_adds(',
-             '    return multiply_adds('),
+            ('    return network.share * cifar10.cost()[0]',
+             '    return cifar10.cost()[0]'),
             ('    if None not in widths.values():', '    if False:'),
             ("(network.mode.rpartition('_')[2], network.share is None))",
              "network.mode.rpartition('_')[2])"),
-        ],
-        'test_cells.py::test_constants_are_those_of_the_programs': [
-            ('6**2 * conv2_channels', '12**2 * conv2_channels'),
-            ('          10 * local4_units)', '          64 * local4_units)'),
         ],
         'test_pace.py::test_a_stage_waits_for_the_one_before_and_cells_share_'
         'what_is_free': [
@@ -1724,14 +1737,14 @@ MUTATIONS = {
              'settings.modes)'),
         ],
         'test_report.py::test_a_table_is_of_one_schedule_and_of_conv1_alone': [
-            ("'local3_units': 384, ", ''),
+            ('OTHERS = cifar10.Widths()', 'OTHERS = cifar10.Widths(64, 1)'),
         ],
         'test_cells.py::test_folders_of_other_names_are_not_looked_at': [
             ("'[1-9][0-9]*|%s0[.][0-9]*[1-9]'", "'[1-9][0-9]*|%s0[.][0-9]*'"),
         ],
         'test_cells.py::test_constants_are_those_of_the_programs': [
-            ('RANDOM_STREAMS = 2', 'RANDOM_STREAMS = 3'),
-            ("'finetune': 0.01}", "'finetune': 0.02}"),
+            ("'finetune': 0.01, ", "'finetune': 0.02, "),
+            ('LOCATIONS = 10', 'LOCATIONS = 11'),
         ],
         'test_cells.py::test_parents_come_first_and_a_cell_has_all_of_a_'
         'width': [
@@ -1774,7 +1787,7 @@ MUTATIONS = {
         ],
         'test_cells.py::test_networks_made_by_hand_in_another_way_do_not_fit': [
             ('        learning_rate=LEARNING_RATES[settings.schedule],\n', ''),
-            ("            'seed': network.seed, ", '            '),
+            (" 'seed': network.seed,\n", '\n'),
             (', OTHERS.get(name))   #', ')   #'),
             ('return dict(OTHERS, conv1', 'return dict(conv1'),
         ],

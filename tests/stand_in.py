@@ -193,7 +193,7 @@ def main():
     sys.path.insert(0, os.path.join(ROOT, 'results'))
     runpy.run_path(program, run_name='__main__')
   with open(os.environ['CALLS'], 'a') as calls:
-    calls.write(' '.join([os.environ.get('CUDA_VISIBLE_DEVICES', 'none')] +
+    calls.write(' '.join([os.environ.get('CUDA_VISIBLE_DEVICES') or 'none'] +
                          [program] + sys.argv[2:]) + '\n')
   if contains('FAIL'):
     sys.exit('It failed.')

@@ -19,6 +19,7 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import tensorflow.compat.v1 as tf
 from cifar10_input import UserError
 import thinet_finetune
 from tensorboard.backend.event_processing import event_accumulator
@@ -535,6 +536,16 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
   with pytest.raises(UserError, match=words):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2), initial=start)
   assert checkpoint.paths(str(tmp_path)) == []
+
+
+def test_a_device_without_memory_is_one_sentence(call, monkeypatch):
+  def train(*_, **__):
+    raise tf.errors.ResourceExhaustedError(None, None, 'OOM: 9 GB\nat a place')
+  monkeypatch.setattr(cifar10_train, 'train', train)
+  code, _, errors = call(cifar10_train)
+  assert code == 1 and re.search(
+      r'Memory of processor, \d+ cores? is exhausted \(OOM: 9 GB\); run fewer '
+      r'programs on it, or lower --batch_size\.\n$', errors)
 
 
 def test_other_settings_are_refused(flags, data_dir, trained):

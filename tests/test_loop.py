@@ -9,6 +9,7 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from tensorflow.python.framework import kernels
 import thinet_finetune
 from cifar10_input import UserError
 from thinet import hooks
@@ -105,6 +106,36 @@ def test_all_of_the_loop_is_on_the_device(as_on_gpu, monkeypatch):
   assert [name for _, name in placed].count('XlaLaunch') == 1
 
 
+def has_gpu_kernel(op):
+  """Whether TensorFlow has a kernel for an operation's types on GPUs."""
+  def fits(kernel):
+    return kernel.device_type in ('GPU', 'DEFAULT') and all(
+        op.get_attr(each.name).as_datatype_enum in
+        each.allowed_values.list.type for each in kernel.constraint)
+  return any(map(fits, kernels.get_registered_kernels_for_op(op.type).kernel))
+
+
+def test_the_loops_variables_can_be_on_a_gpu(as_on_gpu, monkeypatch):
+  """What else uses them has GPU kernels, or they would be on the processor."""
+  if not has_gpu_kernel(tf.Graph().create_op(
+      'VarHandleOp', [], [tf.resource], attrs={
+          'dtype': tf.AttrValue(type=1), 'shape': tf.AttrValue(
+              shape=tf.TensorShape([]).as_proto())})):
+    pytest.skip('This TensorFlow has no kernels for GPUs.')
+  monkeypatch.setattr(loop, 'DEVICE', '/device:GPU:0')
+  with tf.Graph().as_default() as graph:
+    model_of(thinet_finetune.SCHEDULE, matrices())
+  inside = {op for op in graph.get_operations()
+            if '_xla_compile_id' in op.node_def.attr}
+  variables = {each.op for op in inside for each in op.inputs
+               if each.op.type == 'VarHandleOp' and each.op not in inside}
+  variables |= {op for op in inside if op.type == 'VarHandleOp'}
+  used = {user for variable in variables
+          for user in variable.outputs[0].consumers() if user not in inside}
+  assert len(variables) > 30 and len(used) > 100
+  assert [op.type for op in used if not has_gpu_kernel(op)] == []
+
+
 def stopped_at(step):
   """hooks.Training.in_one_loop, which sends a signal at a step."""
   in_one_loop = hooks.Training.in_one_loop
@@ -115,14 +146,16 @@ def stopped_at(step):
   return stop_and_count
 
 
-def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys):
+def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys,
+                                  monkeypatch):
   """Log, events and weights are those without it; so is a resumed one."""
   def train(name, code=0):
-    flags(train_dir=str(tmp_path / name))
+    flags(train_dir=str(tmp_path / name), eval_frequency=11)
     assert cifar10_train.train(cifar10.PUBLISHED, WIDTHS) == code
     return [re.sub(r'.*?: |\(.*?\)|, [0-9:]* left', '', line)
             for line in capsys.readouterr().out.splitlines() if 'loss' in line]
 
+  monkeypatch.setattr(cifar10_train, 'GPU_EVAL_BATCH_SIZE', 70)
   lines = train('loop')
   with pytest.MonkeyPatch.context() as patch:   # Saved within 9 to 13.
     patch.setattr(hooks, 'LONGEST_LOOP', 2)

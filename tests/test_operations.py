@@ -37,6 +37,28 @@ def test_lrn_equals_tf_nn_lrn_in_value_and_gradient(width, size):
                              atol=1e-5)
 
 
+@pytest.mark.parametrize('shape', [[3, 24, 24, 5], [2, 12, 12, 4],
+                                   [2, 4, 6, 3]])
+@pytest.mark.parametrize('largest', [2, 10**6])
+def test_a_gpus_pooling_equals_tf_nn_max_pool2d(monkeypatch, shape, largest):
+  """Whole numbers, so that sums are exact; of equal ones the first is taken."""
+  monkeypatch.setattr(operations, 'on_gpu', lambda: True)
+  generator = np.random.default_rng(0)
+  with tf.Graph().as_default() as graph, tf.Session() as session:
+    source = tf.constant(generator.integers(-largest, largest, shape),
+                         tf.float32)
+    y = operations.max_pool(source, 'pool')
+    g = tf.constant(generator.integers(-9, 10, y.shape), tf.float32)
+    gradient = tf.gradients(y, source, g)[0]
+    assert 'MaxPoolGrad' not in {op.type for op in graph.get_operations()}
+    other = tf.nn.max_pool2d(source, 3, 2, 'SAME')
+    found = session.run([y, gradient, other,
+                         tf.gradients(other, source, g)[0]])
+  np.testing.assert_array_equal(found[0], found[2])
+  np.testing.assert_array_equal(found[1], found[3])
+  assert y.op.name == 'pool'
+
+
 @pytest.mark.parametrize('width', WIDTHS)
 def test_lrn_of_an_exported_network(width):
   """Batches of unknown size are normalized without a square root."""

@@ -411,9 +411,9 @@ def save(folder, arrays, settings, step=0, keep=1):
 
 
 def remove_parts(folder):
-  """Removes what writers of a network's files left that were killed.
+  """Removes temporary files of killed writers of a network.
 
-  For the one who holds the folder. Others may be writing an evaluation in it;
+  The caller holds the folder's lock. Others may be writing an evaluation in it;
   of such files only those of an hour ago are removed.
   """
   ours = (r'model\.ckpt-\d+\..*\.tempstate\d+|'

@@ -147,7 +147,7 @@ def write(path, content):
 
 
 def remove_parts(path):
-  """Removes what writers of this path left that were killed; OSError."""
+  """Removes temporary files of killed writers of a path; raises OSError."""
   folder, name = os.path.split(path)
   for each in os.listdir(folder or '.'):
     if each.startswith('.%s.' % name) and each.endswith('.part'):

@@ -16,7 +16,7 @@ from thinet import tensorflow as tf
 
 import numpy as np
 
-LONGEST_LOOP = 1000   # Steps of a GPU's loop, so that a stop saves within 2 s.
+LONGEST_LOOP = 1000   # Steps of a GPU's loop; a stop is to save within 2 s.
 
 
 class NotFiniteError(Exception):
@@ -220,7 +220,7 @@ class LoggerHook(_Hook):
     self._write(self._writer.add_summary, summary, step)
 
   def pause(self, seconds):
-    """Leaves seconds without steps out of the time that a step takes."""
+    """Leaves these seconds out of the measured time of a step."""
     if self._start:
       step, start = self._start
       self._start = step, start + seconds

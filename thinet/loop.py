@@ -37,11 +37,15 @@ class Loop:
     self.loss, self.made = compiled(step, self.count)
 
   def compile(self, session):
-    """Compiles, and prints how long that took; returns whether it can be."""
+    """Compiles, and prints how long that took; returns whether it can be.
+
+    A signal is handled when it ends.
+    """
     start = time.perf_counter()
     try:
       session.run(self.made, {self.count: 0})
-    except tf.errors.OpError as error:
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError,
+            tf.errors.InternalError) as error:
       # TensorFlow first says where the operations are in the code.
       reason = [line for line in error.message.splitlines() if not re.match(
           'Graph execution error|Detected at node|Node:| +File|$', line)]

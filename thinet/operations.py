@@ -1,4 +1,4 @@
-"""Local response normalization and convolution, rewritten for processors.
+"""Normalization and convolution rewritten for processors, pooling for GPUs.
 
 Each is the same function as the TensorFlow operation that it replaces, in value
 and gradient; benchmarks/README.md has the speeds.
@@ -111,6 +111,58 @@ def convolution(x, kernel):
       x.shape[-1].value >= FEWEST_CHANNELS and not on_gpu()):
     return winograd_convolution(x, kernel)
   return tf.nn.conv2d(x, kernel, 1, 'SAME')
+
+
+def max_pool(x, name):
+  """tf.nn.max_pool2d(x, 3, 2, 'SAME'); on a GPU its gradient is written out.
+
+  There TensorFlow's gradient adds the windows' shares in any order, so that no
+  two runs have the same bits; XLA's deterministic one goes through the windows
+  one by one.
+
+  Args:
+    x: float [n, height, width, channels], height and width even.
+    name: name of the operation.
+
+  Returns:
+    [n, height / 2, width / 2, channels], of the same dtype.
+  """
+  if on_gpu():
+    return tf.identity(tf.custom_gradient(_maximum_and_gradient)(x), name)
+  return tf.nn.max_pool2d(x, 3, 2, 'SAME', name=name)
+
+
+def _maximum_and_gradient(x):
+  """What tf.custom_gradient takes: y and the function of dy."""
+  y = tf.nn.max_pool2d(x, 3, 2, 'SAME')
+  height, width, channels = x.shape.as_list()[1:]
+
+  def parts(x, axis):
+    """What the windows see along an axis: even, odd and next even pixels."""
+    even, odd = tf.unstack(x, axis=axis + 1)
+    after = even[(slice(None),) * axis + (slice(1, None),)]
+    outside = [[0, int(number == axis)] for number in range(len(after.shape))]
+    return even, odd, tf.pad(after, outside, constant_values=x.dtype.min)
+
+  def whole(even, odd, after, axis):
+    """The reverse for gradients: adds what two windows give to one pixel."""
+    after = after[(slice(None),) * axis + (slice(-1),)]
+    outside = [[int(number == axis), 0] for number in range(len(after.shape))]
+    return tf.stack([even + tf.pad(after, outside), odd], axis + 1)
+
+  def gradient(dy):
+    taken, shares = tf.zeros_like(y, tf.bool), []
+    halves = tf.reshape(x, [-1, height // 2, 2, width // 2, 2, channels])
+    for row in parts(halves, 1):
+      shares.append([])
+      for pixel in parts(row, 2):   # The first of equal ones gets all.
+        largest = tf.equal(pixel, y) & ~taken
+        taken |= largest
+        shares[-1].append(tf.where(largest, dy, tf.zeros_like(dy)))
+    rows = [whole(*row, axis=2) for row in shares]
+    return tf.reshape(whole(*rows, axis=1), tf.shape(x))
+
+  return y, gradient
 
 
 def _winograd_matrices(size):

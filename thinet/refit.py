@@ -109,7 +109,7 @@ class Pair:
     return found
 
   def first(self, steps, images):
-    """As many of the first steps as this many images fill; one at least."""
+    """The first steps, enough to cover this many images."""
     return steps[:max(1, images // self.batch_size)]
 
   def random_positions(self, inputs, use):
@@ -191,7 +191,8 @@ class _Descent:
     self._rate = tf.Variable(0.0, trainable=False)
     self._plain = self._step()[1]
     self._loop = loop.Loop(self._step) if operations.on_gpu() else None
-    # What it keeps itself: number, rate, momentum; then images and their order.
+    # The descent's own variables (number, rate, momentum), then the images and
+    # orders of its graphs.
     self._at_first = tf.variables_initializer(
         [var for var in tf.global_variables() if not var.trainable])
     pair.session.run([self._at_first, tf.variables_initializer(
@@ -217,7 +218,7 @@ class _Descent:
       return loss, self._number.assign_add(1).op
 
   def run(self, rate):
-    """Goes down from the present weights with this highest rate."""
+    """Descends from the present weights; rate is the highest learning rate."""
     session, many = self._pair.session, self._loop
     count = len(self._pair.fit) if many else 1   # Of steps at a time.
     made = [many.made, {many.count: count}] if many else [self._plain]
