@@ -231,8 +231,9 @@ README, RESULTS, LAYERS = ('README.md', 'results/README.md',
     (README, 'needs %s %% of the multiply-adds, is %s times as fast on a batch '
      'of 128 images, and loses %s points of top-1 after fine-tuning (%s '
      'parents).', first_lines),
-    (README, "At a tenth of all layers' costs it is %s times as fast, in a "
-     'file a ninth of the size, and loses %s points.', a_tenth),
+    (README, 'With all layers compressed to a tenth of the multiply-adds and '
+     'parameters it is %s times as fast, in a file a ninth of the size, and '
+     'loses %s points.', a_tenth),
     (README, '`network` loses %s, %s, %s, %s and %s points at 48 to 8 '
      'channels, each network against its own parent (%s parents).',
      without_labels),
