@@ -1256,7 +1256,7 @@ MUTATIONS = {
         ],
         'test_operations.py::test_a_gpus_pooling_equals_tf_nn_max_pool2d': [
             ('tf.equal(pixel, y) & ~taken', 'tf.equal(pixel, y)'),
-            ('constant_values=x.dtype.min)', 'constant_values=10.0**7)'),
+            ('constant_values=x.dtype.min)', 'constant_values=0)'),
             ('(slice(None),) * axis + (slice(-1),)]',
              '(slice(None),) * axis + (slice(1, None),)]'),
         ],
