@@ -724,6 +724,6 @@ def run(main):
     # Named, since TensorFlow may not be loaded.
     if type(error).__name__ != 'ResourceExhaustedError':
       raise
-    _refuse('Memory of %s is exhausted (%s); run fewer programs on it, or lower '
-            '--batch_size.' % (operations.device(),
-                               str(error).splitlines()[0]), 1)
+    _refuse('Memory of %s is exhausted (%s); run fewer programs on it, or '
+            'lower --batch_size.' % (operations.device(),
+                                     str(error).splitlines()[0]), 1)
