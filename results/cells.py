@@ -21,7 +21,7 @@ import cifar10_input
 from thinet import checkpoint
 from thinet import files
 
-OTHERS = cifar10.Widths()._asdict()   # Before compression, except of
+OTHERS = cifar10.Widths()._asdict()   # Widths before compression.
 CONV1_CHANNELS = OTHERS.pop('conv1_channels')
 BATCH_SIZE = cifar10.FLAGS['batch_size'].default
 # As in thinet_finetune.py and thinet_compress.py; a test compares them.

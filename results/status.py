@@ -20,6 +20,13 @@ import shlex
 import signal
 import sys
 
+for _name in ('numpy', 'six', 'tensorflow', 'tensorboard', 'matplotlib'):
+  if not importlib.util.find_spec(_name):   # The modules below need some.
+    print('run_experiments.sh: PYTHON=%s lacks %s; run: %s -m pip install -r '
+          'requirements.txt' % (sys.executable, _name, sys.executable),
+          file=sys.stderr)
+    sys.exit(2)
+
 import cells
 import pace
 
@@ -235,14 +242,6 @@ def read_sweep(cell=None):
   except KeyError as error:
     print('status.py: %s is not set; run ./run_experiments.sh, which asks this '
           'itself.' % error, file=sys.stderr)
-    return None
-  lacks = [name for name in ('numpy', 'six', 'tensorflow', 'tensorboard',
-                             'matplotlib')
-           if not importlib.util.find_spec(name)]
-  if lacks:
-    print('run_experiments.sh: PYTHON=%s lacks %s; run: %s -m pip install -r '
-          'requirements.txt' % (sys.executable, lacks[0], sys.executable),
-          file=sys.stderr)
     return None
   try:
     known = any(cells.made(settings, each) or cells.rated(settings, each)

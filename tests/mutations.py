@@ -1364,6 +1364,10 @@ MUTATIONS = {
         ],
     },
     'results/status.py': {
+        'test_run_experiments.py::test_a_python_without_the_packages_is_one_'
+        'sentence': [
+            ('  if not importlib.util.find_spec(_name):', '  if False:'),
+        ],
         'test_run_experiments.py::test_the_cell_of_a_budget_goes_on_with_its_'
         'widths': [
             ('if None not in widths.values())]', ')]'),

@@ -207,6 +207,17 @@ def states(data_dir, out, **settings):
               for line in output.splitlines()[1:])
 
 
+def test_a_python_without_the_packages_is_one_sentence(tmp_path, data_dir):
+  bare = tmp_path / 'python'
+  bare.write_text('#!/bin/sh\nexec %s -S "$@"\n' % shlex.quote(sys.executable))
+  bare.chmod(0o755)
+  code, output = ended(sweep(data_dir, tmp_path / 'out', 'plan',
+                             PYTHON=str(bare)))
+  assert code == 2 and re.fullmatch(
+      r'run_experiments.sh: PYTHON=\S+ lacks numpy; run: \S+ -m pip install -r '
+      r'requirements.txt\n', output)
+
+
 def test_status_at_any_time(tmp_path, data_dir, recorder):
   out = tmp_path / 'out'
   failing = recorder(WAIT='scratch_8', FAIL='thinet_scale_8')
