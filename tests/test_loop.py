@@ -9,7 +9,6 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tensorflow.python.framework import kernels
 import thinet_finetune
 from cifar10_input import UserError
 from thinet import hooks
@@ -104,36 +103,6 @@ def test_all_of_the_loop_is_on_the_device(as_on_gpu, monkeypatch):
   assert sorted(name for device, name in placed if device == 'CPU:0') == [
       '_Arg', '_Recv', '_Retval', '_Send']
   assert [name for _, name in placed].count('XlaLaunch') == 1
-
-
-def has_gpu_kernel(op):
-  """Whether TensorFlow has a kernel for an operation's types on GPUs."""
-  def fits(kernel):
-    return kernel.device_type in ('GPU', 'DEFAULT') and all(
-        op.get_attr(each.name).as_datatype_enum in
-        each.allowed_values.list.type for each in kernel.constraint)
-  return any(map(fits, kernels.get_registered_kernels_for_op(op.type).kernel))
-
-
-def test_the_loops_variables_can_be_on_a_gpu(as_on_gpu, monkeypatch):
-  """What else uses them has GPU kernels, or they would be on the processor."""
-  if not has_gpu_kernel(tf.Graph().create_op(
-      'VarHandleOp', [], [tf.resource], attrs={
-          'dtype': tf.AttrValue(type=1), 'shape': tf.AttrValue(
-              shape=tf.TensorShape([]).as_proto())})):
-    pytest.skip('This TensorFlow has no kernels for GPUs.')
-  monkeypatch.setattr(loop, 'DEVICE', '/device:GPU:0')
-  with tf.Graph().as_default() as graph:
-    model_of(thinet_finetune.SCHEDULE, matrices())
-  inside = {op for op in graph.get_operations()
-            if '_xla_compile_id' in op.node_def.attr}
-  variables = {each.op for op in inside for each in op.inputs
-               if each.op.type == 'VarHandleOp' and each.op not in inside}
-  variables |= {op for op in inside if op.type == 'VarHandleOp'}
-  used = {user for variable in variables
-          for user in variable.outputs[0].consumers() if user not in inside}
-  assert len(variables) > 30 and len(used) > 100
-  assert [op.type for op in used if not has_gpu_kernel(op)] == []
 
 
 def stopped_at(step):
