@@ -10,8 +10,8 @@
 #   ./run_experiments.sh status                        # how far it is
 #
 # The same command continues an interrupted sweep, and repeats nothing that
-# results/status.py finds finished. Settings come from the environment; words of
-# a list are separated by blanks, commas or new lines:
+# results/status.py finds finished. Settings come from the environment, below with
+# their defaults; words of a list are separated by blanks, commas or new lines.
 [ -n "${BASH_VERSION:-}" ] || { echo "run_experiments.sh: run it with bash." >&2
                                 exit 2; }
 set -feuo pipefail   # -f: no word of a setting is a file pattern.

@@ -19,9 +19,9 @@ global_l1: all channels ranked together by their own and their reader's weights'
 
 Each gives a network by full reconstruction of all readers, on moments of the
 first 40,000 training images in random order; the others, held out from the
-compression, rate it. The least-squares criterion chooses the channels, each
-layer's as if it alone were narrower, but not those of global_l1 and
-front_to_back. About ten minutes on two cores, most of them for the search.
+compression, rate it. Except in global_l1 and front_to_back, the least-squares
+criterion chooses each layer's channels as if that layer alone were narrower.
+About ten minutes on two cores, most of them for the search.
 
 --json prints one object: by budget and way, top1 on the images held out,
 widths, shares of both costs and seconds; parent_top1, date and machine.

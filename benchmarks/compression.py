@@ -10,7 +10,7 @@ budget, a quarter of multiply-adds and parameters. TensorFlow's import is not
 counted. Then, on 500,000 stored rows of contributions to conv2 (one random
 filter a row, as the paper samples), the paper's loop for each width, literally,
 beside ours: Gram matrix, then one removal order. Four minutes on two cores,
-nearly all of them for the paper's loop.
+most of them for the paper's loop.
 
 --json prints one object. Of the first part: seconds_moments, seconds_all_widths
 (of conv1, after them), seconds_budget and peak_rss_gib. Of the second:

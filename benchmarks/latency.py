@@ -1,7 +1,7 @@
 """Times exported networks beside each other: every conv1 width, and others.
 
   python benchmarks/latency.py [--json]
-      [--checkpoint_dirs=runs/seed0/least_squares_full_budget0.25,...]
+      [--checkpoint_dirs=runs/seed0/least_squares_network_budget0.25,...]
 
 Exports a network of each conv1 width, and of the widths of each network in
 --checkpoint_dirs (all with random weights: they do not change the time) by

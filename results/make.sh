@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes the networks of results/networks.csv, for the seeds that it is given.
+# Makes the networks that replace those of results/networks.csv, seed by seed.
 #
 #   results/make.sh 0 1 2
 #
-# In RUNS (runs), from the images in DATA_DIR (data): the published grid; beside
-# it channels chosen by least squares and at random without reconstruction,
-# networks from scratch, then fine-tuned, and fine-tunings of one and five
+# In RUNS (runs), from the images in DATA_DIR (data): the published grid, also
+# with channels chosen by least squares and at random, but no reconstruction;
+# the networks from scratch, fine-tuned as long; fine-tunings of one and five
 # epochs; budgets; training from scratch with as much computation; the fast
 # schedule. A dozen hours for a seed on two cores; the same command goes on
 # where it was interrupted. PYTHON, JOBS and GPUS are the sweep's; what is no

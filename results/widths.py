@@ -1,6 +1,7 @@
 """Compares ways to choose the widths under a budget, parent by parent.
 
-  python results/widths.py results/all_layers/widths.json [--readme=README.md]
+  python results/widths.py results/all_layers/widths.json \\
+      [--readme=results/all_layers/README.md]
 
 Reads what benchmarks/budget_networks.py printed, a line a parent. Prints the
 points of top-1 by which the widths of least loss end above others: under the

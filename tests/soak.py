@@ -5,7 +5,7 @@
 Runs the sweep once undisturbed, on drawn data. Then runs it in new folders, two
 cells at a time: stops it at random moments, damages files of its folder, and
 repeats the same command until the sweep has ended. Every table, result and
-weight is compared with those of the undisturbed sweep. About 20 minutes on two
+weight is compared with those of the undisturbed sweep. About 13 minutes on two
 cores.
 
 A stop is HUP, INT, TERM or USR1 to the sweep's shell, which must end with 128 +

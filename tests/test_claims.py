@@ -148,6 +148,16 @@ def precisions():
   return len(trained), half, single
 
 
+def halves():
+  """Of the networks from scratch that fine-tuned ones are compared with."""
+  seeds = mean_top1([SCRATCH])
+  trained = [line['precision'] for line in lines_of('networks.csv')
+             if line['schedule'] == 'published' and not line['budget'] and
+             line['seed'] in seeds and line['conv1_channels'] != '64' and
+             (line['criterion'], line['fine_tuned']) == ('scratch', 'no')]
+  return len(trained), trained.count('bfloat16')
+
+
 def above_published(is_mode):
   """Our means less the published figures of some lines of published.csv."""
   path = os.path.join(conftest.ROOT, 'results', 'published.csv')
@@ -214,17 +224,68 @@ def exported():
                        for each in slim + [latency['64']])))
 
 
-def ways():
-  """The lines of budget.json's table."""
+# The cells of a section's tables, row by row, from the first after the label;
+# rows are those of the document.
+
+
+def ways(rows):
   found = loaded('all_layers/budget.json')
-  return sum((rounded(2, *(found[budget][way]['top1']
-                           for budget in ('0.5', '0.25', '0.1')))
-              for way in ('losses', 'uniform', 'global_l1', 'search',
-                          'front_to_back')), ())
+  lines = [()] + [rounded(2, *(found[budget][way]['top1']
+                               for budget in ('0.5', '0.25', '0.1')))
+                  for way in ('losses', 'uniform', 'global_l1', 'search',
+                              'front_to_back')]
+  return lines + [()] * (len(rows) - len(lines))   # Those of results/widths.py.
 
 
-README, RESULTS, LAYERS = ('README.md', 'results/README.md',
-                           'results/all_layers/README.md')
+def training_steps(rows):
+  machines = dict(zip(('Xeon', 'EPYC'), loaded('training.json')))
+  for name, machine in machines.items():
+    assert name in machine['machine']
+  result = []
+  for label, *_ in rows[1:4]:
+    name, precision = label.split(', ')
+    times = machines[name]['milliseconds_per_step'][precision]
+    result.append(rounded(1, *(times[width] for width in rows[0][1:])))
+  for key in ('float32_fraction_of_matmul_width64',
+              'float32_fraction_of_matmul_width8', 'input_share_width64',
+              'speedup_vs_pytorch_width64',
+              'speedup_vs_literal_tutorial_width64'):
+    result.append(rounded(2, *(each[key] for each in machines.values())))
+  return [()] + result[:3] + [()] + result[3:]
+
+
+def single_operations(rows):
+  times = loaded('operations.json')['milliseconds']
+  return [()] + [rounded(1, *(
+      times.get('%s, float32, width %s' % (label, width)) or
+      times['%s, width %s' % (label, width)] for width in rows[0][1:]))
+                   for label, *_ in rows[1:]]
+
+
+def compressions(rows):
+  del rows
+  found = loaded('compression.json')
+  assert found['same_choice']
+  return [(), ('%.1f s, %.2f GiB' % (found['seconds_moments'],
+                                     found['peak_rss_gib']),),
+          ('%.1f s' % found['seconds_all_widths'],),
+          ('%.1f s' % found['seconds_budget'],),
+          (format(round(found['speedup_vs_textbook']), ','),)]
+
+
+def forms(rows):
+  found = loaded('tflite.json')
+  forms = [found[name] for name in ('savedmodel', 'float', 'dynamic_range',
+                                    'integer')]
+  del rows
+  return [(), rounded(2, *(form['top1'] for form in forms)),
+          rounded(2, *(form['file_bytes'] / 1e6 for form in forms)),
+          rounded(2, *(form['latency_ms'] for form in forms))]
+
+
+README, RESULTS, LAYERS, BENCHMARKS = (
+    'README.md', 'results/README.md', 'results/all_layers/README.md',
+    'benchmarks/README.md')
 
 
 @pytest.mark.parametrize('document, sentence, figures', [
@@ -233,7 +294,7 @@ README, RESULTS, LAYERS = ('README.md', 'results/README.md',
      'parents).', first_lines),
     (README, 'With all layers compressed to a tenth of the multiply-adds and '
      'parameters it is %s times as fast, in a file a ninth of the size, and '
-     'loses %s points.', a_tenth),
+     'loses %s points (three parents;', a_tenth),
     (README, '`network` loses %s, %s, %s, %s and %s points at 48 to 8 '
      'channels, each network against its own parent (%s parents).',
      without_labels),
@@ -247,8 +308,13 @@ README, RESULTS, LAYERS = ('README.md', 'results/README.md',
      'widths from scratch', all_layers_above_scratch),
     (README, 'at 0.1 `network` alone ends %s below.', below_scratch),
     (README, '| %s | | %s | | %s | | %s |', deployed),
-    (README, "A training step is %s to 4.1 times as fast as PyTorch's eager",
-     lambda: rounded(1, loaded('training.json')['speedup_vs_pytorch_width64'])),
+    (README, "A training step is %s and %s times as fast as PyTorch's eager "
+     'one, on two processors', lambda: rounded(1, *(
+         each['speedup_vs_pytorch_width64']
+         for each in loaded('training.json')))),
+    (README, 'of these %d networks from scratch %d are in bfloat16', halves),
+    (RESULTS, "Of the last line's %d networks from scratch %d are in bfloat16",
+     halves),
     (RESULTS, '%d of the published schedule and %d of', by_schedule),
     (RESULTS, 'Of the %d trainings from scratch by the published schedule, %d '
      'are in bfloat16; the other %d', precisions),
@@ -271,10 +337,20 @@ def test_a_sentence_says_what_the_files_say(document, sentence, figures):
   assert sentence % tuple(figures()) in text
 
 
-def test_ways_to_choose_widths():
-  """The committed table is that of budget.json."""
-  with open(os.path.join(conftest.ROOT, LAYERS), encoding='utf-8') as source:
-    section = source.read().partition('## Ways to choose the widths')[2]
-  table = [line.split('|')[2:5] for line in section.splitlines()
-           if line.startswith('|')][2:7]
-  assert tuple(cell.strip() for line in table for cell in line) == ways()
+@pytest.mark.parametrize('document, section, figures', [
+    (LAYERS, 'Ways to choose the widths', ways),
+    (BENCHMARKS, 'A training step', training_steps),
+    (BENCHMARKS, 'Operations', single_operations),
+    (BENCHMARKS, 'Compression', compressions),
+    (BENCHMARKS, 'TFLite', forms),
+])
+def test_a_table_says_what_the_files_say(document, section, figures):
+  with open(os.path.join(conftest.ROOT, document), encoding='utf-8') as source:
+    lines = source.read().partition('\n## %s\n' % section)[2].partition(
+        '\n## ')[0].splitlines()
+  rows = [[cell.strip().replace('`', '') for cell in line.split('|')[1:-1]]
+          for line in lines if line.startswith('|') and '---' not in line]
+  expected = figures(rows)
+  assert len(rows) == len(expected)
+  for (_, *cells), wanted in zip(rows, expected):
+    assert tuple(cells[:len(wanted)]) == wanted
