@@ -158,6 +158,38 @@ def eval_once(arrays, examples, eval_data, weights):
           1e3 * float(np.median(np.diff(clock))),)
 
 
+def described(found, data_digest, counts, made):
+  """What eval.json says of a network.
+
+  Args:
+    found, data_digest, counts: as for report.
+    made: dict, what the file beside it says of how it was made.
+
+  Returns:
+    dict.
+  """
+  top1, top5, examples, latency = counts
+  widths = cifar10.widths_of(found.arrays)
+  multiply_adds, parameters = cifar10.cost(widths)
+  result = {
+      **widths._asdict(), 'top1': 100.0 * top1 / examples,
+      'top5': 100.0 * top5 / examples, 'examples': examples,
+      'global_step': step_of(found), 'split': FLAGS.eval_data,
+      'weights': FLAGS.weights, 'checkpoint': os.path.basename(found.path),
+      'checkpoint_digest': found.digest, 'data_digest': data_digest,
+      'latency_ms': round(latency, 3),
+      'batch_size': FLAGS.batch_size, 'multiply_adds': multiply_adds,
+      'parameters': parameters}
+  for key in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
+    if key in found.settings:
+      result[key] = found.settings[key]
+  with contextlib.suppress(KeyError, TypeError, ValueError):
+    seconds = made['seconds']
+    result['seconds'] = float(sum(seconds.values())
+                              if isinstance(seconds, dict) else seconds)
+  return result
+
+
 def report(found, data_digest, counts, named=False):
   """Prints the tutorial's line; writes the JSON and what TensorBoard shows.
 
@@ -171,28 +203,10 @@ def report(found, data_digest, counts, named=False):
   Raises:
     FileError: the folder cannot be written to.
   """
-  top1, top5, examples, latency = counts
+  top1, top5, examples, _ = counts
   folder, name = os.path.split(found.path)
-  settings, step = found.settings, step_of(found)
-  widths = cifar10.widths_of(found.arrays)
-  multiply_adds, parameters = cifar10.cost(widths)
-  result = {
-      **widths._asdict(), 'top1': 100.0 * top1 / examples,
-      'top5': 100.0 * top5 / examples, 'examples': examples,
-      'global_step': step, 'split': FLAGS.eval_data, 'weights': FLAGS.weights,
-      'checkpoint': name,
-      'checkpoint_digest': found.digest, 'data_digest': data_digest,
-      'latency_ms': round(latency, 3),
-      'batch_size': FLAGS.batch_size, 'multiply_adds': multiply_adds,
-      'parameters': parameters}
-  for key in ('seed', 'criterion', 'reconstruction', 'fine_tuned'):
-    if key in settings:
-      result[key] = settings[key]
-  made = checkpoint.making(folder)
-  with contextlib.suppress(KeyError, TypeError, ValueError):
-    seconds = made['seconds']
-    result['seconds'] = float(sum(seconds.values())
-                              if isinstance(seconds, dict) else seconds)
+  step, made = step_of(found), checkpoint.making(folder)
+  result = described(found, data_digest, counts, made)
   kind = 'eval_' + FLAGS.eval_data + (
       '_raw' if FLAGS.weights == 'raw' else '')
   usual = kind == 'eval_test' and not named
@@ -202,7 +216,7 @@ def report(found, data_digest, counts, named=False):
       summaries.write(folder, [
           (summaries.precision(top1 / examples, top5 / examples), step),
           (summaries.command(cifar10.command()), step)], 'evaluation')
-      summaries.write_row(folder, settings, result)
+      summaries.write_row(folder, found.settings, result)
     # Last, because eval.json says that everything is written.
     files.write_json(os.path.join(folder, '%s.json' % (
         'eval' if usual else kind + ('_' + name if named else ''))), result)

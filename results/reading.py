@@ -121,6 +121,41 @@ def budget_of(line):
   return shares[0] if len(shares) == 2 and shares[0] == shares[1] else ''
 
 
+def described(result, made):
+  """A network by its eval.json and its run.json or compress.json.
+
+  Returns:
+    As read_network, which says what is raised, too.
+  """
+  # Its settings, its parent's, and so on up to the training from scratch.
+  line = [made.get('settings', made)]
+  while 'parent' in line[-1]:
+    line.append(line[-1]['parent'])
+  for each in line:
+    if each['data_digest'] != line[-1]['data_digest']:
+      raise ValueError('it was made from other images than its parent')
+  seconds = made.get('seconds', '')
+  epochs = str(made.get('epochs', '')).removesuffix('.0')   # Whole or not.
+  slim = [each for each in line if 'fine_tuned' in each]
+  root = (slim[-1].get('parent_digest') if slim else
+          result.get('checkpoint_digest'))
+  tuned = bool(result.get('fine_tuned'))
+  values = {name: result.get(name, made.get(name, '')) for name in COLUMNS}
+  values.update(
+      seed=line[-1].get('seed', ''), schedule=line[-1].get('schedule', ''),
+      criterion=result.get('criterion', 'scratch'), budget=budget_of(line),
+      fine_tuned='yes' if tuned else 'no',
+      seconds=sum(seconds.values()) if isinstance(seconds, dict) else seconds,
+      precision=next((settings['precision'] for settings in line
+                      if 'precision' in settings), ''),
+      commit=made.get('git_commit', '')[:12], date=made.get('end', '')[:10],
+      epochs='' if tuned else epochs, finetune_epochs=epochs if tuned else '')
+  return dict(
+      network({name: str(value) for name, value in values.items()}),
+      data=(str(result['data_digest']), str(line[-1]['data_digest'])),
+      root=str(root or ''))
+
+
 def read_network(path):
   """Reads a network's eval.json and the run.json or compress.json beside it.
 
@@ -142,33 +177,7 @@ def read_network(path):
       return None
     made = read_making(os.path.dirname(path))
     check_same(result, made)
-    # Its settings, its parent's, and so on up to the training from scratch.
-    line = [made.get('settings', made)]
-    while 'parent' in line[-1]:
-      line.append(line[-1]['parent'])
-    for each in line:
-      if each['data_digest'] != line[-1]['data_digest']:
-        raise ValueError('it was made from other images than its parent')
-    seconds = made.get('seconds', '')
-    epochs = str(made.get('epochs', '')).removesuffix('.0')   # Whole or not.
-    slim = [each for each in line if 'fine_tuned' in each]
-    root = (slim[-1].get('parent_digest') if slim else
-            result.get('checkpoint_digest'))
-    tuned = bool(result.get('fine_tuned'))
-    values = {name: result.get(name, made.get(name, '')) for name in COLUMNS}
-    values.update(
-        seed=line[-1].get('seed', ''), schedule=line[-1].get('schedule', ''),
-        criterion=result.get('criterion', 'scratch'), budget=budget_of(line),
-        fine_tuned='yes' if tuned else 'no',
-        seconds=sum(seconds.values()) if isinstance(seconds, dict) else seconds,
-        precision=next((settings['precision'] for settings in line
-                        if 'precision' in settings), ''),
-        commit=made.get('git_commit', '')[:12], date=made.get('end', '')[:10],
-        epochs='' if tuned else epochs, finetune_epochs=epochs if tuned else '')
-    return dict(
-        network({name: str(value) for name, value in values.items()}),
-        data=(str(result['data_digest']), str(line[-1]['data_digest'])),
-        root=str(root or ''))
+    return described(result, made)
   except (ValueError, LookupError, TypeError, AttributeError,
           ArithmeticError) as error:
     raise ValueError(
