@@ -472,11 +472,6 @@ def _state(name, shape, initializer):
                            trainable=False)
 
 
-def _move_average(average, value, decay):
-  """Moves an average to a value, as tf.train.ExponentialMovingAverage does."""
-  return average.assign_sub((average - value) * (1 - decay))
-
-
 def _average_losses(total_loss):
   """Adds summaries of the losses and their averages; returns the update ops."""
   scope = tf.get_default_graph().get_name_scope()
@@ -484,11 +479,11 @@ def _average_losses(total_loss):
   for each in tf.get_collection('losses') + [total_loss]:
     name = each.op.name[len(scope) + 1 if scope else 0:]
     average = _state(name + '/avg', [], tf.zeros_initializer())
-    updates.append(_move_average(average, each,
-                                 np.float32(LOSS_AVERAGE_DECAY)))
+    before = average.read_value()
+    value = before - (before - each) * (1 - np.float32(LOSS_AVERAGE_DECAY))
+    updates.append(average.assign(value))
     tf.summary.scalar('losses_raw/' + name, each)
-    with tf.control_dependencies(updates[-1:]):
-      tf.summary.scalar('losses/' + name, average.read_value())
+    tf.summary.scalar('losses/' + name, value)   # Showing it updates nothing.
   return updates
 
 
@@ -558,7 +553,8 @@ def train(total_loss, global_step, learning_rate=None, schedule=PUBLISHED,
                      lambda *_, first=var.initial_value, **__:
                      tf.identity(first))
     with tf.control_dependencies([step]):
-      updates.append(_move_average(average, var.read_value(), decay))
+      updates.append(average.assign_sub((average - var.read_value()) *
+                                        (1 - decay)))
   with tf.control_dependencies(updates):
     return tf.group(global_step.assign(next_step), name='train')
 

@@ -328,18 +328,20 @@ MUTATIONS = {
         ],
         'test_cifar10.py::test_averages_follow_the_updated_weights': [
             ('LOSS_AVERAGE_DECAY = 0.9', 'LOSS_AVERAGE_DECAY = 0.99'),
-            ('average.read_value())', 'each)'),
+            ('(before - each) *', 'each *'),
+            # Showing them moves them.
+            ("'losses/' + name, value)", "'losses/' + name, updates[-1])"),
             ('use_nesterov=True', 'use_nesterov=False'),
             ('steps = tf.cast(next_step, tf.float32)',
              'steps = tf.cast(global_step, tf.float32)'),
             ('tf.minimum(schedule.average_decay, (1 + steps) / (10 + steps))',
              'schedule.average_decay'),
-            ('(average - value) * (1 - decay)', '(average - value) * decay'),
+            ('  (1 - decay)))', '  decay))'),
             # The averages before the weights.
             ('    with tf.control_dependencies([step]):\n      updates.append('
-             '_move_average(average, var.read_value(), decay))',
-             '    updates.append(_move_average(average, '
-             'var.initialized_value(), decay))\n    updates.append(step)'),
+             'average.assign_sub((average - var.read_value()) *',
+             '    updates.append(step)\n    if True:\n      updates.append('
+             'average.assign_sub((average - var.initialized_value()) *'),
         ],
         'test_cifar10.py::test_learning_rates_by_hand': [
             ('DECAY_FACTOR = 0.1', 'DECAY_FACTOR = 0.5'),
@@ -713,22 +715,26 @@ MUTATIONS = {
             ("step + results.get('made', 1) - 1", 'step'),
         ],
         'test_loop.py::test_a_training_with_the_loop': [
-            ('      session.run(self._loop.made, '
-             '{self._loop.count: self.count})\n',
+            ('      session.run(self.loop.made, '
+             '{self.loop.count: self.count})\n',
              '      session.run(train_op)\n'),
+            ('      results = self._first\n', '      pass\n'),
         ],
         'test_loop.py::test_runs_end_where_something_is_due': [
-            ('[LONGEST_LOOP, self.last_step - 1 - step]',
+            ('[LONGEST_LOOP, max(self.last_step - 1 - step, 1)]',
              '[LONGEST_LOOP, self.last_step - step]'),
-            ('logged + (self.checkpoint_frequency, self.eval_frequency)',
-             'logged + (self.eval_frequency,)'),
-            ('(self.checkpoint_frequency, self.eval_frequency)',
-             '(self.checkpoint_frequency,)'),
+            ('(self.log_frequency, self.histogram_frequency,',
+             '(self.histogram_frequency,'),
+            ('self.checkpoint_frequency, self.eval_frequency)',
+             'self.eval_frequency)'),
+            ('self.checkpoint_frequency, self.eval_frequency)',
+             'self.checkpoint_frequency)'),
             ('[each - step % each for each in ends if each]',
              '[each - step % each - 1 for each in ends if each]'),
         ],
         'test_loop.py::test_steps_that_xla_cannot_compile_run_one_by_one': [
-            ('      self._loop = None\n', ''),
+            ('    if self.loop and not self.loop.compile(session):\n'
+             '      self.loop = None\n', ''),
         ],
     },
     'thinet/loop.py': {

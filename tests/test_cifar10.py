@@ -378,7 +378,9 @@ def test_averages_follow_the_updated_weights(momentum, name, rate):
     session.run(tf.global_variables_initializer())
     w, velocity, mean, mean_loss = 4.0, 0.0, 4.0, 0.0
     for number in range(1, 6):
+      before = session.run(scalars)   # Changes nothing.
       summary, _ = session.run([scalars, train_op])
+      assert summary == before
       shown = {value.tag: value.simple_value
                for value in tf.Summary.FromString(summary).value}
       assert shown['learning_rate'] == np.float32(0.1)

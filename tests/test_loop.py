@@ -117,9 +117,13 @@ def stopped_at(step):
 
 def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys,
                                   monkeypatch):
-  """Log, events and weights are those without it; so is a resumed one."""
-  def train(name, code=0):
-    flags(train_dir=str(tmp_path / name), eval_frequency=11)
+  """Log, events and weights are those without it; so is a resumed one.
+
+  What is logged changes no bit.
+  """
+  def train(name, code=0, log_frequency=7):
+    flags(train_dir=str(tmp_path / name), eval_frequency=11,
+          log_frequency=log_frequency)
     assert cifar10_train.train(cifar10.PUBLISHED, WIDTHS) == code
     return [re.sub(r'.*?: |\(.*?\)|, [0-9:]* left', '', line)
             for line in capsys.readouterr().out.splitlines() if 'loss' in line]
@@ -132,16 +136,19 @@ def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys,
     train('resumed', 128 + signal.SIGTERM)
   assert int(conftest.newest(tmp_path / 'resumed')[1]['global_step']) == 11
   train('resumed')
+  train('often', log_frequency=2)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(operations, 'on_gpu', lambda: False)
     assert train('plain') == lines
   assert [line.split(',')[0] for line in lines] == [
       'step %d' % step for step in (0, 7, 14, 21, 22)]
-  looped, resumed, plain = (conftest.newest(tmp_path / name)[1:]
-                            for name in ('loop', 'resumed', 'plain'))
-  assert looped[1] == resumed[1] == plain[1]
+  looped, resumed, often, plain = (
+      conftest.newest(tmp_path / name)[1:]
+      for name in ('loop', 'resumed', 'often', 'plain'))
+  assert looped[1] == resumed[1] == often[1] == plain[1]
   for name, value in looped[0].items():
     assert resumed[0][name].tobytes() == value.tobytes(), name
+    assert often[0][name].tobytes() == value.tobytes(), name
     np.testing.assert_allclose(value, plain[0][name], rtol=1e-5, atol=2e-6)
   steps = []
   for name in ('loop', 'plain'):
@@ -189,10 +196,9 @@ def test_runs_end_where_something_is_due(step):
   training = hooks.Training(
       '', {}, 50, 10, 2.5, last_step=25, log_frequency=7, eval_frequency=5,
       histogram_frequency=0, checkpoint_frequency=9, keep_checkpoints=3)
-  shown, between = {0, 7, 14, 21, 24}, {9, 18, 5, 10, 15, 20}
-  assert training.in_one_loop(step) == (
-      1 if step in shown else
-      min(end for end in shown | between if end > step) - step)
+  shown, between = {0, 7, 14, 21, 24}, {9, 18, 5, 10, 15, 20, 25}
+  assert training.in_one_loop(step) == min(
+      end for end in shown | between if end > step) - step
 
 
 @pytest.mark.parametrize('precision', ['float32', 'tf32'])

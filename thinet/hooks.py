@@ -49,13 +49,11 @@ class Training(typing.NamedTuple):
     """Number of steps that can run in one loop from this one on.
 
     Up to the next that logs, or through the next after which there is a
-    checkpoint or an evaluation; 1 if this one logs.
+    checkpoint or an evaluation.
     """
-    logged = self.log_frequency, self.histogram_frequency
-    if any(self.logs(step, each) for each in logged):
-      return 1
-    ends = logged + (self.checkpoint_frequency, self.eval_frequency)
-    return min([LONGEST_LOOP, self.last_step - 1 - step] +
+    ends = (self.log_frequency, self.histogram_frequency,
+            self.checkpoint_frequency, self.eval_frequency)
+    return min([LONGEST_LOOP, max(self.last_step - 1 - step, 1)] +
                [each - step % each for each in ends if each])
 
 
@@ -104,23 +102,24 @@ class StepCounter(_Hook):
     step: the step to begin at.
 
   Attributes:
+    loop: the loop that makes the steps, or None.
     step: the next step; in the after_run of the other hooks it has moved on.
     count: number of steps that the present call of session.run makes.
   """
 
   def __init__(self, training, loop, step):
-    self._training, self._loop = training, loop
+    self._training, self.loop = training, loop
     self.step, self.count = step, 1
 
   def after_create_session(self, session, coord):
-    if self._loop and not self._loop.compile(session):
-      self._loop = None
+    if self.loop and not self.loop.compile(session):
+      self.loop = None
 
   def run_steps(self, session, train_op):
     """Runs as many steps as can run at once."""
-    self.count = self._training.in_one_loop(self.step) if self._loop else 1
-    if self.count > 1:
-      session.run(self._loop.made, {self._loop.count: self.count})
+    if self.loop:
+      self.count = self._training.in_one_loop(self.step)
+      session.run(self.loop.made, {self.loop.count: self.count})
     else:
       session.run(train_op)
 
@@ -150,7 +149,7 @@ class LoggerHook(_Hook):
         training.folder, filename_suffix='.training-%d' % counter.step)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
-    self._start = None
+    self._start, self._first = None, {}
 
   def after_create_session(self, session, coord):
     step = self._counter.step
@@ -163,17 +162,18 @@ class LoggerHook(_Hook):
     self.show(summaries.command(self._command), step)
 
   def before_run(self, run_context):
-    step = self._counter.step
-    if self._counter.count > 1:
-      return tf.train.SessionRunArgs({'loss': self._model.loop.loss,
-                                      'made': self._model.loop.made})
+    step, loop = self._counter.step, self._counter.loop
     fetches = {'loss': self._model.loss}
     if self._training.logs(step, self._training.log_frequency):
       fetches['scalars'] = self._scalars
       fetches['learning_rate'] = self._model.learning_rate
     if self._training.logs(step, self._training.histogram_frequency):
       fetches['histograms'] = self._histograms
-    return tf.train.SessionRunArgs(fetches)
+    if not loop:
+      return tf.train.SessionRunArgs(fetches)
+    # A loop shows nothing of its first step, so that is computed before it.
+    self._first = (run_context.session.run(fetches) if len(fetches) > 1 else {})
+    return tf.train.SessionRunArgs({'loss': loop.loss, 'made': loop.made})
 
   def after_run(self, run_context, run_values):
     results = run_values.results
@@ -181,6 +181,8 @@ class LoggerHook(_Hook):
     if not np.isfinite(results['loss']):
       raise NotFiniteError('Loss is %s at step %d' % (
           results['loss'], step + results.get('made', 1) - 1))
+    if self._counter.loop:
+      results = self._first
     if 'scalars' in results:
       self.show(results['scalars'], step)
       self._log(step, results['loss'], results['learning_rate'])
