@@ -733,8 +733,7 @@ MUTATIONS = {
              '[each - step % each - 1 for each in ends if each]'),
         ],
         'test_loop.py::test_steps_that_xla_cannot_compile_run_one_by_one': [
-            ('    if self.loop and not self.loop.compile(session):\n'
-             '      self.loop = None\n', ''),
+            ('      self.loop = None\n', '      pass\n'),
         ],
     },
     'thinet/loop.py': {
