@@ -308,6 +308,11 @@ def local_variable(name, initializer, dtype=None):
                        collections=[tf.GraphKeys.LOCAL_VARIABLES])
 
 
+def seed_variable(seed):
+  """A local variable: code that XLA compiles is then that of every seed."""
+  return local_variable('seed', lambda: tf.constant(seed, tf.int32))
+
+
 def read_cifar10(filenames):
   """Creates a local variable that holds the records of some files.
 
@@ -352,17 +357,17 @@ def random_bits(shape, seed, use, number):
 
   Args:
     shape: list of integers or int32 tensor [dimensions].
-    seed: integer, 0 <= seed < 2**31.
+    seed: integer, 0 <= seed < 2**31, or int32 scalar tensor.
     use: name of the numbers' purpose, such as 'training/order'.
     number: integer scalar tensor below 2**31: the step, batch or epoch.
 
   Returns:
     int32 of that shape, uniform over all of int32.
   """
-  key = np.array([seed, zlib.crc32(use.encode())], np.uint32).astype(np.int32)
+  key = [seed, np.uint32(zlib.crc32(use.encode())).astype(np.int32)]
   return tf.random.stateless_uniform(
       shape, tf.random.experimental.stateless_fold_in(
-          tf.constant(key), tf.cast(number, tf.int32), alg='philox'),
+          tf.stack(key), tf.cast(number, tf.int32), alg='philox'),
       minval=None, maxval=None, dtype=tf.int32, alg='philox')
 
 
@@ -493,6 +498,7 @@ def distorted_inputs(data_dir, batch_size, seed, global_step,
     labels: int32 [batch_size].
   """
   records = read_cifar10(data_files(data_dir, 'train_eval'))
+  seed = seed_variable(seed)
   step = tf.cast(global_step, tf.int64)
   indices = shuffled_indices(
       step * batch_size + tf.range(batch_size, dtype=tf.int64),

@@ -39,6 +39,7 @@ from thinet import files
 from thinet import hooks
 from thinet import loop
 from thinet import operations
+from thinet import precondition
 from thinet import summaries
 from thinet import tensorflow as tf
 
@@ -346,6 +347,7 @@ def build_model(plan, stream, preconditioners):
     return loss, train_op
 
   with tf.device(loop.DEVICE if on_gpu else None):   # But see session_config.
+    preconditioners = precondition.in_variables(preconditioners)
     loss, learning_rate, train_op = build_step(
         plan, stream, preconditioners, cifar10.towers(FLAGS.batch_size))
     if on_gpu:

@@ -206,13 +206,14 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
     def build(step):
       # Each graph has its own; the loop's must be on its device.
       records = cifar10.training_records()
+      key = cifar10_input.seed_variable(seed)
       positions = step % batches * batch_size + tf.range(batch_size,
                                                          dtype=tf.int64)
       images, _ = cifar10_input.images_and_labels(
           records, cifar10_input.shuffled_indices(
-              positions, records.shape[0].value, seed, 'refits'))
+              positions, records.shape[0].value, key, 'refits'))
       images = cifar10_input.distort(images, cifar10_input.distortion_draws(
-          batch_size, seed, 'refits', step))
+          batch_size, key, 'refits', step))
       networks = []
       for scope, weights in (('original', original), ('slim', slim_weights)):
         with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):

@@ -70,9 +70,8 @@ MUTATIONS = {
         'test_cifar10_input.py::test_every_use_seed_and_number_has_bits_of_its_'
         'own': [
             # One stream for two uses.
-            ('np.array([seed, zlib.crc32(use.encode())]',
-             'np.array([seed, 0]'),
-            ('np.array([seed, zlib', 'np.array([0, zlib'),
+            ('np.uint32(zlib.crc32(use.encode()))', 'np.uint32(0)'),
+            ('key = [seed, np', 'key = [0, np'),
             ('tf.cast(number, tf.int32)', 'tf.zeros([], tf.int32)'),
             ('minval=None, maxval=None', 'minval=0, maxval=2**31 - 1'),
         ],
@@ -419,6 +418,10 @@ MUTATIONS = {
         'epochs': [
             ('steps_per_epoch = examples / FLAGS.batch_size',
              'steps_per_epoch = examples / 128'),
+        ],
+        'test_loop.py::test_what_is_compiled_is_the_same_for_all_seeds': [
+            ('    preconditioners = precondition.in_variables(preconditioners)'
+             '\n', ''),
         ],
         'test_loop.py::test_all_of_the_loop_is_on_the_device': [
             ('with tf.device(loop.DEVICE if on_gpu else None):',
@@ -1064,8 +1067,8 @@ MUTATIONS = {
         ],
         'test_refit.py::test_each_pass_has_the_images_to_fit_otherwise_'
         'distorted': [
-            ("batch_size, seed, 'refits', step))",
-             "batch_size, seed, 'refits', step % batches))"),
+            ("batch_size, key, 'refits', step))",
+             "batch_size, key, 'refits', step % batches))"),
             ('step % batches * batch_size', 'step * batch_size'),
         ],
         'test_refit.py::test_one_step_is_the_preconditioned_gradients': [

@@ -105,6 +105,26 @@ def test_all_of_the_loop_is_on_the_device(as_on_gpu, monkeypatch):
   assert [name for _, name in placed].count('XlaLaunch') == 1
 
 
+def test_what_is_compiled_is_the_same_for_all_seeds(as_on_gpu, flags):
+  """And for all fine-tunings of a width, so that a cache has the code."""
+  def compiled(seed):
+    flags(seed=seed)
+    preconditioners = {name: matrix * seed
+                       for name, matrix in matrices().items()}
+    with tf.Graph().as_default() as graph:
+      model_of(thinet_finetune.SCHEDULE, preconditioners)
+    nodes = graph.as_graph_def().node
+    for node in nodes:   # Custom gradients have numbers, counted by process.
+      node.attr.pop('_gradient_op_type', None)
+    assert max(node.ByteSize() for node in nodes) < min(
+        matrix.nbytes for matrix in preconditioners.values())
+    return {node.name: node for node in nodes
+            if '_xla_compile_id' in node.attr}
+
+  one, two = compiled(1), compiled(2)
+  assert len(one) > 300 and one == two
+
+
 def stopped_at(step):
   """hooks.Training.in_one_loop, which sends a signal at a step."""
   in_one_loop = hooks.Training.in_one_loop

@@ -55,6 +55,26 @@ def matrices(inputs, run):
   return result
 
 
+def in_variables(matrices):
+  """Holds matrices in local variables, and so outside of compiled code.
+
+  Constants of up to 10 MB would also be in each graph that TensorBoard shows.
+
+  Args:
+    matrices: name -> float32 array.
+
+  Returns:
+    Name -> float32 variable in LOCAL_VARIABLES, of the matrix's shape.
+  """
+  def variable(matrix):
+    value = tf.py_func(lambda: matrix, [], tf.float32)
+    value.set_shape(matrix.shape)
+    return tf.Variable(value, trainable=False, name='preconditioner',
+                       collections=[tf.GraphKeys.LOCAL_VARIABLES])
+
+  return {name: variable(matrix) for name, matrix in matrices.items()}
+
+
 def direction(name, gradient, convolution_rate, matrices):
   """Scales and preconditions a variable's gradient.
 
@@ -62,7 +82,7 @@ def direction(name, gradient, convolution_rate, matrices):
     name: of the variable.
     gradient: float32 [..., units].
     convolution_rate: factor for conv1 and conv2.
-    matrices: name of a kernel -> float32 [inputs, inputs], as from inverse;
+    matrices: name of a kernel -> float32 [inputs, inputs], as from matrices;
       inputs is the product of the gradient's dimensions except the last.
 
   Returns:

@@ -183,9 +183,9 @@ class _Descent:
   def __init__(self, pair, descend):
     self._pair, self._descend = pair, descend
     there = tf.local_variables()
-    self._matrices = precondition.matrices(
+    self._matrices = precondition.in_variables(precondition.matrices(
         {'conv1/weights': pair.images, 'conv2/weights': pair.slim['norm1']},
-        lambda rows, number: pair.run(rows, pair.step_to_fit(number)))
+        lambda rows, number: pair.run(rows, pair.step_to_fit(number))))
     self._last = PASSES * len(pair.fit)
     self._number = tf.Variable(0, trainable=False, dtype=tf.int64)
     self._rate = tf.Variable(0.0, trainable=False)
