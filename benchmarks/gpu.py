@@ -30,9 +30,6 @@ and width); kernel_share_width64 and _width8; same_bits (without the setting,
 with it); seconds_128_epochs and top1_128_epochs; seconds_sweep_one_seed. What
 was left out has no key.
 
-TF_XLA_FLAGS=--tf_xla_persistent_cache_directory=DIR keeps what was compiled,
-with a DIR for each kind of card.
-
 Without a GPU that TensorFlow sees, a small form shows that it works: width 8,
 float32, runs of 3 steps of 8 images, the loop compiled for the processor; a
 hundredth of an epoch, no kernels, no sweep.
