@@ -309,8 +309,13 @@ def local_variable(name, initializer, dtype=None):
 
 
 def seed_variable(seed):
-  """A local variable: code that XLA compiles is then that of every seed."""
-  return local_variable('seed', lambda: tf.constant(seed, tf.int32))
+  """Holds a seed in a variable: what XLA compiles is then that of all seeds.
+
+  Returns:
+    int32 scalar tensor. The variable is int64, as int32 ones are never on GPUs.
+  """
+  return tf.cast(local_variable('seed', lambda: tf.constant(seed, tf.int64)),
+                 tf.int32)
 
 
 def read_cifar10(filenames):
@@ -376,7 +381,7 @@ def random_order(examples, seed, stream, epoch):
 
   Args:
     examples: number of images.
-    seed: integer.
+    seed: as for random_bits.
     stream: as for shuffled_indices.
     epoch: integer scalar tensor.
 
@@ -398,7 +403,7 @@ def shuffled_indices(positions, examples, seed, stream):
   Args:
     positions: int64 [n], increasing, 0 or above, in two epochs at most.
     examples: number of images.
-    seed: integer; another seed gives other permutations.
+    seed: as for random_bits; another seed gives other permutations.
     stream: name of the sequence; another one has other permutations.
 
   Returns:
@@ -424,7 +429,7 @@ def distortion_draws(count, seed, stream, step):
 
   Args:
     count: images in the batch.
-    seed: integer.
+    seed: as for random_bits.
     stream: as for shuffled_indices.
     step: integer scalar tensor; (seed, stream, step) determines the numbers.
 

@@ -309,7 +309,8 @@ def build_step(plan, stream, preconditioners, towers):
   """Builds a step: input, network, loss and update.
 
   Args:
-    plan, stream, preconditioners: as for build_model.
+    plan, stream: as for build_model.
+    preconditioners: as for cifar10.train.
     towers: number of towers.
 
   Returns:
@@ -334,7 +335,7 @@ def build_model(plan, stream, preconditioners):
   Args:
     plan: Plan.
     stream: name of the batches, as for cifar10_input.distorted_inputs.
-    preconditioners: as for cifar10.train.
+    preconditioners: name of a kernel -> float32 array, for cifar10.train.
 
   Returns:
     hooks.Model.

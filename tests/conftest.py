@@ -32,6 +32,14 @@ for _number in cifar10.STOPS:
 tf.Session(config=cifar10.session_config(cifar10.towers(2))).close()
 
 
+def compiled(graph):
+  """What XLA compiles: name -> node, without numbers counted by process."""
+  nodes = graph.as_graph_def().node
+  for node in nodes:
+    node.attr.pop('_gradient_op_type', None)
+  return {node.name: node for node in nodes if '_xla_compile_id' in node.attr}
+
+
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory):
   """Drawn data: 500 training and 100 test images."""

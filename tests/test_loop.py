@@ -96,6 +96,9 @@ def test_all_of_the_loop_is_on_the_device(as_on_gpu, monkeypatch):
                  tf.local_variables_initializer()])
     session.run(model.loop.made, {model.loop.count: 2},
                 tf.RunOptions(output_partition_graphs=True), ran)
+    # One variable that has no place on a GPU would keep all on the processor.
+    assert tf.int32 not in {var.dtype.base_dtype for var in
+                            tf.global_variables() + tf.local_variables()}
   placed = [(op.device[-5:], op.op) for part in ran.partition_graphs
             for op in part.node]
   assert sorted({name for device, name in placed if device == 'CPU:1'}) == [
@@ -113,13 +116,9 @@ def test_what_is_compiled_is_the_same_for_all_seeds(as_on_gpu, flags):
                        for name, matrix in matrices().items()}
     with tf.Graph().as_default() as graph:
       model_of(thinet_finetune.SCHEDULE, preconditioners)
-    nodes = graph.as_graph_def().node
-    for node in nodes:   # Custom gradients have numbers, counted by process.
-      node.attr.pop('_gradient_op_type', None)
-    assert max(node.ByteSize() for node in nodes) < min(
+    assert max(node.ByteSize() for node in graph.as_graph_def().node) < min(
         matrix.nbytes for matrix in preconditioners.values())
-    return {node.name: node for node in nodes
-            if '_xla_compile_id' in node.attr}
+    return conftest.compiled(graph)
 
   one, two = compiled(1), compiled(2)
   assert len(one) > 300 and one == two
@@ -179,16 +178,19 @@ def test_a_training_with_the_loop(as_on_gpu, flags, tmp_path, capsys,
   assert steps[0] == steps[1]
 
 
-def test_a_loss_that_is_not_finite_ends_the_loop(as_on_gpu, flags, tmp_path):
-  """The sentence names the step."""
+def test_a_loss_that_is_not_finite_ends_the_loop(as_on_gpu, flags, tmp_path,
+                                                 capsys):
+  """The sentence names the step; the lines before it are there."""
   flags(train_dir=str(tmp_path), learning_rate=1e4)
   with pytest.raises(UserError) as loop_error:
     cifar10_train.train(cifar10.PUBLISHED, WIDTHS)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(operations, 'on_gpu', lambda: False)
     flags(train_dir=str(tmp_path / 'plain'))
+    assert capsys.readouterr().out.count('loss = ') == 1   # Of step 0.
     with pytest.raises(UserError) as plain_error:
       cifar10_train.train(cifar10.PUBLISHED, WIDTHS)
+    assert capsys.readouterr().out.count('loss = ') == 1
   step, other = (re.search(r'at step (\d+);', str(error.value))[1]
                  for error in (loop_error, plain_error))
   assert step == other and int(step) in range(2, 7)   # Within a run.

@@ -1,10 +1,12 @@
 """Refits against NumPy: a step of the descent, its choice, each layer."""
 import cifar10
 import cifar10_input
+import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from thinet import algebra
+from thinet import loop
 from thinet import operations
 from thinet import precondition
 from thinet import prune
@@ -16,18 +18,24 @@ KEPT = {'conv1': [0, 1], 'conv2': [0, 2, 3], 'local3': [1, 4, 5, 6],
         'local4': [0, 1, 2, 7]}
 
 
-def side_by_side(original, slim):
-  return thinet_compress.networks_side_by_side(original, slim, KEPT, 200, 20, 1)
+def drawn(seed=0):
+  """Weights of a network of 4 channels."""
+  generator = np.random.default_rng(seed)
+  return {name: np.float32(generator.normal(0, 0.2, shape))
+          for name, shape in cifar10.weight_shapes(
+              cifar10.Widths(4, 5, 7, 9)).items()}
+
+
+def side_by_side(original, slim, seed=1):
+  return thinet_compress.networks_side_by_side(original, slim, KEPT, 200, 20,
+                                               seed)
 
 
 @pytest.fixture
 def networks(flags, data_dir):
   """A network of 4 drawn channels and its first two, on the drawn data."""
   flags(data_dir=data_dir, batch_size=20)
-  generator = np.random.default_rng(0)
-  original = {name: np.float32(generator.normal(0, 0.2, shape))
-              for name, shape in cifar10.weight_shapes(
-                  cifar10.Widths(4, 5, 7, 9)).items()}
+  original = drawn()
   with side_by_side(original, prune.sliced(original, KEPT)) as pair:
     yield pair
 
@@ -121,6 +129,24 @@ def test_the_gpus_loop_goes_the_plain_steps(networks, monkeypatch, capsys):
   for name, value in expected.items():
     np.testing.assert_allclose(networks.weights[name], value, atol=1e-5)
   assert capsys.readouterr().out.count('Compiled the steps in') == 1
+
+
+def test_what_is_compiled_is_the_same_for_all_seeds(flags, data_dir,
+                                                    monkeypatch):
+  """And for all networks of the same widths."""
+  monkeypatch.setattr(operations, 'on_gpu', lambda: True)
+  monkeypatch.setattr(loop, 'DEVICE', '/device:CPU:0')
+  monkeypatch.setattr(loop.Loop, 'compile', lambda *_: True)
+  flags(data_dir=data_dir, batch_size=20)
+
+  def compiled(seed):
+    original = drawn(seed)
+    with side_by_side(original, prune.sliced(original, KEPT), seed) as pair:
+      refit._Descent(pair, thinet_compress.descend)
+      return conftest.compiled(pair.session.graph)
+
+  one, two = compiled(1), compiled(2)
+  assert len(one) > 300 and one == two
 
 
 def test_each_pass_has_the_images_to_fit_otherwise_distorted(networks,

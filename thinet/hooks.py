@@ -149,7 +149,7 @@ class LoggerHook(_Hook):
         training.folder, filename_suffix='.training-%d' % counter.step)
     self._scalars = tf.summary.merge_all()
     self._histograms = tf.summary.merge_all('histograms')
-    self._start, self._first = None, {}
+    self._start = None
 
   def after_create_session(self, session, coord):
     step = self._counter.step
@@ -171,18 +171,24 @@ class LoggerHook(_Hook):
       fetches['histograms'] = self._histograms
     if not loop:
       return tf.train.SessionRunArgs(fetches)
-    # A loop shows nothing of its first step, so that is computed before it.
-    self._first = (run_context.session.run(fetches) if len(fetches) > 1 else {})
+    if len(fetches) > 1:   # Nothing inside of a loop can be fetched.
+      self._show(step, run_context.session.run(fetches))
     return tf.train.SessionRunArgs({'loss': loop.loss, 'made': loop.made})
 
   def after_run(self, run_context, run_values):
     results = run_values.results
     step = self._counter.step - self._counter.count
-    if not np.isfinite(results['loss']):
-      raise NotFiniteError('Loss is %s at step %d' % (
-          results['loss'], step + results.get('made', 1) - 1))
     if self._counter.loop:
-      results = self._first
+      self._require_finite(results['loss'], step + results['made'] - 1)
+    else:
+      self._show(step, results)
+
+  def _require_finite(self, loss, step):
+    if not np.isfinite(loss):
+      raise NotFiniteError('Loss is %s at step %d' % (loss, step))
+
+  def _show(self, step, results):
+    self._require_finite(results['loss'], step)
     if 'scalars' in results:
       self.show(results['scalars'], step)
       self._log(step, results['loss'], results['learning_rate'])

@@ -191,8 +191,8 @@ class _Descent:
     self._rate = tf.Variable(0.0, trainable=False)
     self._plain = self._step()[1]
     self._loop = loop.Loop(self._step) if operations.on_gpu() else None
-    # The descent's own variables (number, rate, momentum), then the images and
-    # orders of its graphs.
+    # The descent's own variables (number, rate, momentum), then the images,
+    # orders, seeds and matrices of its graphs.
     self._at_first = tf.variables_initializer(
         [var for var in tf.global_variables() if not var.trainable])
     pair.session.run([self._at_first, tf.variables_initializer(
