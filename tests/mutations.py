@@ -702,7 +702,7 @@ MUTATIONS = {
         ],
         'test_cifar10_train.py::test_nothing_that_is_not_finite_is_saved': [
             ('if checkpoint.not_finite(arrays):', 'if False:'),
-            ('    self._require_finite(results[\'loss\'], step)\n', ''),
+            ('    require_finite(results[\'loss\'], step)\n', ''),
         ],
         'test_cifar10_train.py::test_ratings_are_an_evaluations_and_change_no_'
         'bit': [

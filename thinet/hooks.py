@@ -93,6 +93,12 @@ class _Hook:
     pass
 
 
+def require_finite(loss, step):
+  """Raises NotFiniteError if a step's loss is not finite."""
+  if not np.isfinite(loss):
+    raise NotFiniteError('Loss is %s at step %d' % (loss, step))
+
+
 class StepCounter(_Hook):
   """Counts the steps; where there is a loop, compiles it before the first.
 
@@ -179,16 +185,12 @@ class LoggerHook(_Hook):
     results = run_values.results
     step = self._counter.step - self._counter.count
     if self._counter.loop:
-      self._require_finite(results['loss'], step + results['made'] - 1)
+      require_finite(results['loss'], step + results['made'] - 1)
     else:
       self._show(step, results)
 
-  def _require_finite(self, loss, step):
-    if not np.isfinite(loss):
-      raise NotFiniteError('Loss is %s at step %d' % (loss, step))
-
   def _show(self, step, results):
-    self._require_finite(results['loss'], step)
+    require_finite(results['loss'], step)
     if 'scalars' in results:
       self.show(results['scalars'], step)
       self._log(step, results['loss'], results['learning_rate'])
