@@ -19,7 +19,7 @@ import conftest
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
 from cifar10_input import UserError
 import thinet_finetune
 from tensorboard.backend.event_processing import event_accumulator
@@ -61,8 +61,9 @@ def test_killed_and_resumed_equals_never_stopped(tmp_path, data_dir, trained,
   if step:
     assert re.search(r'Continuing \S+model\.ckpt-\d+ at step \d+ of 30', output)
   assert_same(tmp_path, trained)
-  code, output, _ = conftest.run(*train(tmp_path, data_dir))
-  assert code == 0 and 'is finished: step 30 of 30' in output
+  if step:
+    code, output, _ = conftest.run(*train(tmp_path, data_dir))
+    assert code == 0 and 'is finished: step 30 of 30' in output
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP,
@@ -255,7 +256,7 @@ def test_few_or_no_test_images(tmp_path, flags, data_dir, trained, capsys,
   shutil.copytree(os.path.join(data_dir, 'cifar-10-batches-bin'), data)
   os.truncate(data / 'test_batch.bin', 3073 * test_images)
   flags(data_dir=str(tmp_path / 'data'), train_dir=str(tmp_path / 'run'),
-        batch_size=50, max_steps=30)
+        batch_size=50, max_steps=30, eval_frequency=None)
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path / 'run', trained)
   output = capsys.readouterr().out
@@ -309,8 +310,8 @@ def test_more_steps_in_a_new_folder_equal_one_run(tmp_path, data_dir, trained):
 def test_the_first_step_of_a_new_run_by_hand(tmp_path, flags, data_dir, call):
   """Fast after fast, one step at another rate: what the momentum and the new
   gradient add is proportional to the rate; the averages and the step go on."""
-  flags(data_dir=data_dir, batch_size=20, histogram_frequency=0, max_steps=3,
-        train_dir=str(tmp_path / 'old'), eval_frequency=0)
+  flags(data_dir=data_dir, batch_size=20, max_steps=3,
+        train_dir=str(tmp_path / 'old'))
   assert cifar10_train.train(cifar10.FAST, cifar10.Widths(2)) == 0
   old, went = newest(tmp_path / 'old'), []
   for rate in (0.001, 0.004):
@@ -419,7 +420,7 @@ def test_a_schedules_first_steps_by_hand(tmp_path, flags, data_dir, schedule,
   """Two steps of three, from given weights: rates, Nesterov's momentum in its
   textbook form, the loss written out with TensorFlow's operations."""
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=3,
-        checkpoint_frequency=1, histogram_frequency=0, seed=3)
+        checkpoint_frequency=1, seed=3)
   start = drawn(2)
   matrices = {name: np.diag(np.linspace(1, 2, int(np.prod(shape[:-1]))))
               for name, shape in cifar10.weight_shapes(
@@ -482,7 +483,7 @@ def test_late_averages_keep_the_schedules_share(tmp_path, flags, data_dir,
   """Two steps at rate 0 multiply the distance of an average from its weight by
   the decay squared; at step 200,000 the step no longer bounds the decay."""
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20,
-        max_steps=200002, histogram_frequency=0, learning_rate=0.0)
+        max_steps=200002, learning_rate=0.0)
   start = dict(drawn(2), global_step=np.int64(200000))
   assert cifar10_train.train(schedule, cifar10.Widths(2), initial=start) == 0
   after = newest(tmp_path)
@@ -498,7 +499,7 @@ def test_the_published_rate_falls_after_350_epochs(tmp_path, flags, data_dir,
                                                    step, rate):
   """500 images in batches of 50 are 10 steps an epoch."""
   flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50,
-        max_steps=step + 1, histogram_frequency=0)
+        max_steps=step + 1)
   start = dict(drawn(2), global_step=np.int64(step))
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2),
                              initial=start) == 0
@@ -513,7 +514,7 @@ def test_the_seed_draws_the_initial_weights(tmp_path, flags, data_dir):
   for seed in (1, 2):
     folder = tmp_path / str(seed)
     flags(data_dir=data_dir, train_dir=str(folder), batch_size=20, max_steps=1,
-          histogram_frequency=0, learning_rate=0.0, seed=seed)
+          learning_rate=0.0, seed=seed)
     assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2)) == 0
     found.append(newest(folder))
   for name in cifar10.weight_shapes():
@@ -529,8 +530,7 @@ def test_the_seed_draws_the_initial_weights(tmp_path, flags, data_dir):
 def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
                                              words):
   """Bad weights spoil the loss; bad averages spoil nothing else."""
-  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=1,
-        histogram_frequency=0)
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=1)
   start = drawn(2)
   start[spoiled].flat[0] = np.nan
   with pytest.raises(UserError, match=words):
@@ -565,21 +565,30 @@ def test_other_settings_are_refused(flags, data_dir, trained):
   assert sorted(os.listdir(trained)) == before
 
 
-def copy_steps(source, target, data_dir, flags):
-  """A run of its own, stopped after 20 of 30 steps."""
-  flags(data_dir=data_dir, train_dir=str(target), batch_size=50, max_steps=20,
+@pytest.fixture(scope='module')
+def stopped_run(data_dir, tmp_path_factory):
+  """Folder of a run that ended after 20 of the 30 steps of `trained`."""
+  folder = str(tmp_path_factory.mktemp('stopped'))
+  with flagsaver.flagsaver(data_dir=data_dir, train_dir=folder, max_steps=20,
+                           batch_size=50, checkpoint_frequency=10):
+    assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
+  return folder
+
+
+@pytest.fixture
+def stopped(stopped_run, tmp_path, data_dir, flags):
+  """A copy of that run in tmp_path, to be trained to step 30."""
+  shutil.copytree(stopped_run, tmp_path, dirs_exist_ok=True)
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=50, max_steps=30,
         checkpoint_frequency=10)
-  assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
 
 
-def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
+def test_damaged_checkpoints(tmp_path, stopped, trained, flags, capsys):
   """It goes on before a damaged checkpoint, and makes all again if it has to.
   """
-  copy_steps(trained, tmp_path, data_dir, flags)
   with open(tmp_path / 'model.ckpt-20.data-00000-of-00001', 'r+b') as data:
     data.seek(1000)
     data.write(b'????')
-  flags(max_steps=30)
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   captured = capsys.readouterr()
   assert 'model.ckpt-20 is damaged' in captured.err
@@ -598,23 +607,19 @@ def test_damaged_checkpoints(tmp_path, data_dir, trained, flags, capsys):
   assert len(os.listdir(tmp_path / 'damaged')) == 4   # One of them before.
 
 
-def test_a_state_file_that_names_a_missing_checkpoint(tmp_path, data_dir,
-                                                      trained, flags):
-  copy_steps(trained, tmp_path, data_dir, flags)
+def test_a_state_file_that_names_a_missing_checkpoint(tmp_path, stopped,
+                                                      trained):
   (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-30"')
   (tmp_path / 'run.json').write_text('{"start": [], "seconds": "odd"}')
-  flags(max_steps=30)
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path, trained)
 
 
-def test_a_checkpoint_without_a_variable_is_refused(tmp_path, data_dir, flags):
-  copy_steps(None, tmp_path, data_dir, flags)
+def test_a_checkpoint_without_a_variable_is_refused(tmp_path, stopped):
   _, arrays, settings = conftest.newest(tmp_path)
   del arrays['loss/avg' if 'loss/avg' in arrays else sorted(
       name for name in arrays if name.endswith('/avg'))[0]]
   checkpoint.save(str(tmp_path), arrays, settings, 20)
-  flags(max_steps=30)
   with pytest.raises(checkpoint.CheckpointError, match='lacks .*/avg'):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
 
