@@ -366,8 +366,8 @@ def costs(widths, parent_widths):
 # ------------------------------------------------------------------ a budget
 
 
-def logits(weights, sample):
-  """A network's logits on the first of the sampled images: float64 [n, 10]."""
+def first_images(sample):
+  """Crops of the first of the sampled images: float32 [n, 24, 24, 3]."""
   with tf.Graph().as_default(), tf.Session(
       config=cifar10.session_config()) as session:
     records = cifar10.training_records()
@@ -376,11 +376,19 @@ def logits(weights, sample):
             tf.range(min(SENSITIVITY_IMAGES, sample.num_images),
                      dtype=tf.int64), records.shape[0].value, sample.seed,
             'moments'))
-    result = cifar10.inference(cifar10_input.central(images),
-                               cifar10.widths_of(weights))
+    images = cifar10_input.central(images)
     session.run(tf.local_variables_initializer())
+    return session.run(images)
+
+
+def logits(weights, images):
+  """A network's logits on images, as from first_images: float64 [n, 10]."""
+  with tf.Graph().as_default(), tf.Session(
+      config=cifar10.session_config()) as session:
+    batch = tf.placeholder(tf.float32, images.shape)
+    result = cifar10.inference(batch, cifar10.widths_of(weights))
     checkpoint.assign_network(session, weights)
-    return np.float64(session.run(result))
+    return np.float64(session.run(result, {batch: images}))
 
 
 def layer_losses(parent, found, sample):
@@ -402,7 +410,8 @@ def layer_losses(parent, found, sample):
     (losses, sensitivities): layer -> float64 [width + 1], by the number of
     channels kept; and layer -> number of channels, as text -> float.
   """
-  target = logits(parent.averages, sample)
+  images = first_images(sample)
+  target = logits(parent.averages, images)
   losses, sensitivities = {}, {}
   for layer in progress.shown(list(found), 'Losses of narrower layers'):
     fit, check = found[layer]
@@ -421,7 +430,7 @@ def layer_losses(parent, found, sample):
       changed, _ = prune.rebuild_all('full', {layer: (fit, check)},
                                      parent.averages, kept)
       narrow = logits({**prune.sliced(parent.averages, kept), **changed},
-                      sample)
+                      images)
       error = np.sum(np.square(narrow - target)) / (np.sum(np.square(target)) or
                                                     1.0)
       measured[removed] = float(error / (errors[removed] or 1.0))
