@@ -49,10 +49,9 @@ def top1(mode, width, schedule='published', path='networks.csv'):
            line['fine_tuned']) == mode}
 
 
-def mean_top1(modes, schedule='published', widths=WIDTHS, path='networks.csv'):
+def mean_top1(modes, schedule='published', widths=WIDTHS):
   """{seed: mean over modes and widths}, for the seeds that have all."""
-  groups = [top1(mode, width, schedule, path)
-            for mode in modes for width in widths]
+  groups = [top1(mode, width, schedule) for mode in modes for width in widths]
   return {seed: np.mean([group[seed] for group in groups])
           for seed in set.intersection(*map(set, groups))}
 
