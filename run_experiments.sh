@@ -15,6 +15,7 @@
 [ -n "${BASH_VERSION:-}" ] || { echo "run_experiments.sh: run it with bash." >&2
                                 exit 2; }
 set -feuo pipefail   # -f: no word of a setting is a file pattern.
+SECONDS=0            # Not those of the environment.
 refuse() { echo "run_experiments.sh: $1" >&2; exit 2; }
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) ||
   refuse "bash $BASH_VERSION is too old; run it with bash 5.1 or later."
@@ -223,7 +224,8 @@ trained() {
 # made from the seed's parent, which must be finished. A size is a width of
 # conv1, or a budget.
 cell() {
-  local is='^(scratch|slim) [0-9]+ [0-9]+$|^slim [0-9]+ budget0[.][0-9]*[1-9]$'
+  local is='^(scratch|slim) (0|[1-9][0-9]*) [1-9][0-9]*$'
+  is+='|^slim (0|[1-9][0-9]*) budget0[.][0-9]*[1-9]$'
   [[ $# == 3 && "$1 $2 $3" =~ $is ]] ||
     refuse "cell ${*@Q} is none; give one as: cell scratch 0 8, or slim 0 8"
   local folder=$OUT/seed$2 mode slim this=("$@") widths

@@ -76,6 +76,11 @@ class Network(typing.NamedTuple):
                         '_finetuned' if self.fine_tuned else '')
 
   @property
+  def is_training(self):
+    """Whether it was trained, and has a run.json."""
+    return self.mode == SCRATCH or self.fine_tuned
+
+  @property
   def share(self):
     """The budget as a share of the parent's costs; None for a width."""
     return share(self.size)
@@ -210,8 +215,7 @@ def read(path):
 
 def made(settings, network):
   """What run.json or compress.json says of a network, or None."""
-  name = 'compress.json' if (network.mode != SCRATCH and
-                             not network.fine_tuned) else 'run.json'
+  name = 'run.json' if network.is_training else 'compress.json'
   return read(os.path.join(folder(settings, network), name))
 
 
@@ -309,11 +313,10 @@ def misfits(settings, data, network):
   """Yields (name, value, wanted value) of all that does not fit the sweep."""
   report = made(settings, network)
   if report is not None:
-    training = network.mode == SCRATCH or network.fine_tuned
-    values = report.get('settings') if training else report
+    values = report.get('settings') if network.is_training else report
     yield from differences(values if isinstance(values, dict) else {},
                            expected(settings, data, network))
-    if training:
+    if network.is_training:
       epochs = (settings.finetune_epochs if network.fine_tuned else
                 settings.epochs)
       name = 'finetune_epochs' if network.fine_tuned else 'epochs'
@@ -427,7 +430,7 @@ class Finished:
     prefix = os.path.join(folder(self._settings, network), 'model.ckpt-%s' %
                           text(step))
     try:
-      return files.digest([prefix + part for part in checkpoint.PARTS])
+      return checkpoint.digest(prefix)
     except OSError:
       return None
 

@@ -1,8 +1,10 @@
 """Draws tables: accuracy against the width of conv1, the work or the size."""
 import io
+import os
 
+os.environ['MPLBACKEND'] = 'agg'   # A notebook's may be unknown here.
 import matplotlib
-matplotlib.use('Agg')
+matplotlib.rcdefaults()            # Figures do not depend on who draws them.
 from matplotlib import pyplot
 from matplotlib import transforms
 

@@ -25,7 +25,7 @@ list=${GPUS:-}
 read -rd '' -a gpus <<<"${list//,/ }" || true
 DATA_DIR=$(realpath -m -- "${DATA_DIR:-data}")
 runs=$(realpath -m -- "${RUNS:-runs}")
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 unset WIDTHS BUDGETS SCHEDULE EPOCHS FINETUNE_EPOCHS PRECISION
 export PYTHON DATA_DIR SEEDS="$*" OUT=$runs/published
 network=least_squares_network budgets='0.5 0.25 0.1'

@@ -9,6 +9,7 @@ import collections
 import functools
 import heapq
 import os
+import statistics
 import time
 
 import cells
@@ -28,10 +29,6 @@ def mtime(path):
     return os.path.getmtime(path)
   except OSError:
     return 0
-
-
-def is_training(network):
-  return network.mode == cells.SCRATCH or network.fine_tuned
 
 
 class Sweep:
@@ -123,7 +120,7 @@ class Sweep:
 
   def _kind(self, network):
     """Networks of a kind take times that can be compared."""
-    return ('training' if is_training(network) else
+    return ('training' if network.is_training else
             (network.mode.rpartition('_')[2], network.share is None))
 
   def _cost(self, network):
@@ -135,7 +132,7 @@ class Sweep:
 
   def _work(self, network):
     """What the time of a network is proportional to, within its kind."""
-    if not is_training(network):
+    if not network.is_training:
       return 1.0
     return (self._cost(network) + BESIDE) * (
         self.settings.finetune_epochs if network.fine_tuned else
@@ -167,7 +164,8 @@ class Sweep:
         if beside > 0 and self.finished(network):
           known.append(beside)
         before = max(before, rated)
-    return sum(known) / len(known) if known else 0.0
+    # Not the mean: a network that was rated again, days later, is among them.
+    return statistics.median(known) if known else 0.0
 
   def _rated(self, network):
     """When the network was rated; 0 if it was not."""
@@ -187,7 +185,7 @@ class Sweep:
     for number, network in enumerate(self.left(cell)):
       seconds = (self.estimate(network) or 0) * (1 - self.progress(network))
       if number == 0 and cell in self.running:
-        seconds -= time.time() - self._idle_since(cell)
+        seconds -= max(0, time.time() - self._idle_since(cell))
       else:
         seconds += self._starting
       total += max(0.0, seconds)
@@ -204,7 +202,7 @@ class Sweep:
     """
     if not self._known:
       return None
-    places = max(self.settings.jobs, len(self.settings.gpus),
+    places = max(len(self.settings.gpus) or self.settings.jobs,
                  len(self.running))
     free, work = [0.0] * places, 0.0
     for stage in (cells.SCRATCH, 'slim'):

@@ -5,7 +5,6 @@ not known.
 """
 import csv
 import decimal
-import glob
 import io
 import os
 import re
@@ -31,6 +30,12 @@ WORDS = {'criterion': tables.CRITERIA, 'reconstruction': tables.RECONSTRUCTIONS,
 NETWORK = r'seed\d+/\w+?(_budget0\.\d+(_finetuned)?)?'
 # What eval.json and the settings in run.json or compress.json both say.
 SHARED = ['seed', 'criterion', 'reconstruction', 'fine_tuned', *tables.WIDTHS]
+
+
+def plain(value):
+  """A value as text; never 1E-7."""
+  return (format(value, 'f') if isinstance(value, decimal.Decimal) else
+          str(value))
 
 
 def number(name, text):
@@ -67,9 +72,9 @@ def network(values):
   if not result['top1'] <= result['top5'] <= 100:
     raise ValueError('top1 and top5 are %s and %s, not percentages' % (
         values['top1'], values['top5']))
-  if not result['conv1_channels']:
-    raise ValueError("conv1_channels is '%s', not 1 or more" %
-                     values['conv1_channels'])
+  for name in set(WHOLE) - {'seed'}:
+    if result[name] == 0:
+      raise ValueError("%s is '%s', not 1 or more" % (name, values[name]))
   return result
 
 
@@ -135,7 +140,7 @@ def described(result, made):
     if each['data_digest'] != line[-1]['data_digest']:
       raise ValueError('it was made from other images than its parent')
   seconds = made.get('seconds', '')
-  epochs = str(made.get('epochs', '')).removesuffix('.0')   # Whole or not.
+  epochs = plain(made.get('epochs', '')).removesuffix('.0')   # Whole or not.
   slim = [each for each in line if 'fine_tuned' in each]
   root = (slim[-1].get('parent_digest') if slim else
           result.get('checkpoint_digest'))
@@ -151,7 +156,7 @@ def described(result, made):
       commit=made.get('git_commit', '')[:12], date=made.get('end', '')[:10],
       epochs='' if tuned else epochs, finetune_epochs=epochs if tuned else '')
   return dict(
-      network({name: str(value) for name, value in values.items()}),
+      network({name: plain(value) for name, value in values.items()}),
       data=(str(result['data_digest']), str(line[-1]['data_digest'])),
       root=str(root or ''))
 
@@ -186,11 +191,12 @@ def read_network(path):
                                type(error).__name__ + ': ', error))
 
 
-def check_data(networks):
+def check_data(networks, faults):
   """Exits if networks were trained or evaluated on different images.
 
   Args:
     networks: folder -> network, as from read_network.
+    faults: list of sentences, said before that.
   """
   seen = {}
   for folder, each in networks.items():
@@ -198,10 +204,12 @@ def check_data(networks):
   if len(seen) > 1:
     (data, one), (other_data, other), *_ = seen.items()
     training = data[0] == other_data[0]
-    sys.exit('%s and %s were %s on different images (SHA-256 %.12s... and '
-             '%.12s...); give each data set a folder of its own.' % (
-                 one, other, 'trained' if training else 'evaluated',
-                 data[training], other_data[training]))
+    sys.exit('\n'.join([
+        *map(str, faults),
+        '%s and %s were %s on different images (SHA-256 %.12s... and '
+        '%.12s...); give each data set a folder of its own.' % (
+            one, other, 'trained' if training else 'evaluated',
+            data[training], other_data[training])]))
 
 
 def widths_of(network_):
@@ -218,12 +226,20 @@ def find_epochs(networks):
 
 
 def same(network_):
-  """What no two networks of a table share; None if the seed is unknown."""
+  """What no two networks of a table share; None if the seed is unknown.
+
+  Epochs that are unknown are the usual.
+  """
   if network_['seed'] == '':
     return None
-  return (*widths_of(network_), *(network_[name] for name in (
+  epochs, tuned = network_['epochs'], network_['finetune_epochs']
+  if epochs == '':
+    epochs = tables.EPOCHS.get(network_['schedule'])
+  if tuned == '' and network_['fine_tuned'] == 'yes':
+    tuned = tables.FINETUNE_EPOCHS
+  return (*widths_of(network_), epochs, tuned, *(network_[name] for name in (
       'seed', 'schedule', 'criterion', 'reconstruction', 'fine_tuned',
-      'budget', 'epochs', 'finetune_epochs')))
+      'budget')))
 
 
 def leave_out_second(networks, faults):
@@ -266,6 +282,23 @@ def find_budgets(networks, faults):
                       folder)
 
 
+def entries(folder, faults):
+  """Names in a folder, sorted; none if it is no folder, or cannot be read.
+
+  Args:
+    folder: its path.
+    faults: list, to which a sentence is added if it cannot be read.
+  """
+  try:
+    return sorted(os.listdir(folder))
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    faults.append('%s is left out: it cannot be read (%s); mend its '
+                  'permissions, or move it away.' % (folder, error.strerror))
+    return []
+
+
 def read_folder(folder, faults):
   """Reads the networks of a sweep's folder.
 
@@ -278,10 +311,11 @@ def read_folder(folder, faults):
     List of networks. Exits if they are of different data.
   """
   networks = {}
-  for each in sorted(glob.glob(os.path.join(glob.escape(folder), 'seed*',
-                                            '*'))):
+  for each in [os.path.join(folder, seed, name)
+               for seed in entries(folder, faults) if seed.startswith('seed')
+               for name in entries(os.path.join(folder, seed), faults)]:
     try:
-      names = os.listdir(each) if os.path.isdir(each) else []
+      names = entries(each, faults)
       if not re.fullmatch(NETWORK, os.path.relpath(each, folder)):
         if 'eval.json' in names:
           print('%s is not in the table: no network of a sweep has such a name.'
@@ -293,9 +327,9 @@ def read_folder(folder, faults):
       elif {'run.json', 'compress.json'} & set(names):
         print('%s is not evaluated yet, so it is not in the table.' % each,
               file=sys.stderr)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
       faults.append(error)
-  check_data(networks)
+  check_data(networks, faults)
   find_budgets(networks, faults)
   find_epochs(networks)
   leave_out_second(networks, faults)

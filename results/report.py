@@ -20,6 +20,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -101,8 +102,8 @@ def draw(folder, table, networks):
 
 def sections(networks, table):
   """The tables that --readme can fill in: name of the markers -> Markdown."""
-  groups = {schedule: chosen(networks, schedule) for schedule in sorted(
-      {each['schedule'] for each in networks} - {''}, reverse=True)}
+  # A schedule without networks has tables without lines, not those of before.
+  groups = {schedule: chosen(networks, schedule) for schedule in tables.EPOCHS}
   of_conv1 = {schedule: tables.usual(conv1)
               for schedule, (conv1, _) in groups.items()}
   result = {'table': tables.narrow(table),
@@ -117,12 +118,11 @@ def sections(networks, table):
     result['equal ' + schedule] = differences.equal(conv1)
     for name, text in differences.differences(ours).items():
       result['%s %s' % (name, schedule)] = text
-    if budgets:
-      result['budgets ' + schedule] = tables.narrow_budgets(
-          tables.rows(budgets, {}, 'budget'))
-      for name, text in differences.differences(with_parents(ours, budgets),
-                                                'budget').items():
-        result['budgets %s %s' % (name, schedule)] = text
+    result['budgets ' + schedule] = tables.narrow_budgets(
+        tables.rows(budgets, {}, 'budget'))
+    for name, text in differences.differences(with_parents(ours, budgets),
+                                              'budget').items():
+      result['budgets %s %s' % (name, schedule)] = text
   return result
 
 
@@ -135,9 +135,11 @@ def replace_sections(text, contents):
   parts = re.split('<!-- (/?(?:%s)) -->' % '|'.join(map(re.escape, contents)),
                    text)
   names = parts[1::4]
-  if not names or parts[3::4] != ['/' + name for name in names]:
-    raise ValueError('no section between <!-- %s --> and <!-- /%s -->' % (
-        (next(iter(contents)),) * 2))
+  ends = parts[3::4] + [''] * len(names)
+  for name, end in zip(names or list(contents)[:1], ends or ['']):
+    if end != '/' + name:
+      raise ValueError('no section between <!-- %s --> and <!-- /%s -->' % (
+          name, name))
   for index, name in enumerate(names):
     parts[4 * index + 1:4 * index + 4] = [
         '<!-- %s -->' % name, '\n%s\n' % contents[name], '<!-- /%s -->' % name]
@@ -173,6 +175,8 @@ def show(text):
     print(text, flush=True)
   except OSError as error:
     files.close_output()
+    if isinstance(error, BrokenPipeError):
+      sys.exit(128 + signal.SIGPIPE)
     sys.exit('The table cannot be printed (%s); make room there, and run the '
              'same command again.' % error.strerror)
 
@@ -231,13 +235,15 @@ def costs(latencies):
 def read_latencies(path):
   """Reads what benchmarks/latency.py --json printed; exits if it cannot."""
   try:
-    found = json.loads(reading.read_text(path))
-    for each in found.values():
-      if isinstance(each, dict) and 'widths' in each:
-        _ = [float(each[name]) for name in ('latency_ms_batch1', 'file_bytes',
-                                            'latency_ms_batch128')]
+    found = {key: each for key, each in json.loads(reading.read_text(
+        path)).items() if re.fullmatch('[0-9]+|.*_budget[0-9.]+', key)}
+    for key, each in found.items():
+      for name in ('latency_ms_batch1', 'latency_ms_batch128', 'file_bytes'):
+        if not 0 < each[name] < math.inf:
+          raise ValueError('%s of %s is %s' % (name, key, each[name]))
     return found
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError,
+          RecursionError) as error:
     sys.exit('%s cannot be read as latencies (%s: %s); name what '
              'benchmarks/latency.py --json printed.' % (
                  path, type(error).__name__, error))
@@ -268,14 +274,19 @@ def write_files(source, networks, ours, table, budgets, latencies):
           figures.draw_costs(table, budgets, costs(latencies)))
 
 
-def fill_in(path, networks, table):
-  """Replaces the marked sections of a file; raises FileError if it cannot."""
+def fill_in(path, contents):
+  """Replaces the marked sections of a file; raises FileError if it cannot.
+
+  Args:
+    path: of a Markdown file; of a link, its target changes.
+    contents: name of a section -> text.
+  """
   try:
-    text = replace_sections(reading.read_text(path), sections(networks, table))
+    text = replace_sections(reading.read_text(path), contents)
   except (OSError, ValueError) as error:
     raise files.FileError('%s cannot take the table (%s); name a file with '
                           'both markers.' % (path, error))
-  write(path, text.encode())
+  write(os.path.realpath(path), text.encode())
 
 
 def flags():
@@ -309,9 +320,12 @@ def main():
   ours, with_budget = tables.usual(conv1), tables.usual(with_budget)
   table = tables.rows(ours, published)
   budgets = tables.rows(with_budget, {}, 'budget')
-  if not table:
-    sys.exit('%s holds no network of this table; leave out --schedule.' %
-             arguments.source)
+  if not table and not budgets:
+    sys.exit('\n'.join([
+        *map(str, faults), '%s holds no network for this table; name another '
+        'source, or one of its schedules with --schedule: %s.' % (
+            arguments.source, ', '.join(sorted(
+                {each['schedule'] for each in networks} - {''})))]))
   others = len(networks) - len(ours) - len(with_budget)
   if others:
     print('%d of %d networks are not in this table: their schedule or epochs '
@@ -325,12 +339,13 @@ def main():
     if not arguments.schedule:
       write_files(arguments.source, networks, ours, table, budgets, latencies)
     if arguments.readme:
-      fill_in(arguments.readme, networks, table)
+      fill_in(arguments.readme, sections(networks, table))
   except files.FileError as error:   # What was found is printed all the same.
     faults.append(error)
   for fault in faults:
     print(fault, file=sys.stderr)
-  texts = [tables.full(table)] + [tables.full_budgets(budgets)] * bool(budgets)
+  texts = ([tables.full(table)] * bool(table) +
+           [tables.full_budgets(budgets)] * bool(budgets))
   if arguments.differences:
     found = dict(differences.differences(ours),
                  shorter=differences.shorter(conv1),

@@ -215,6 +215,8 @@ ANSWERS = {'plan': say_plan, 'left': say_left, 'cell': say_cell,
 
 def show(lines):
   """Prints lines; returns the exit code: 141 if nobody reads."""
+  if sys.stdout.errors == 'strict':   # Folders have any name.
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     print('\n'.join(lines), flush=True)
   except OSError as error:
@@ -259,7 +261,10 @@ def read_sweep(cell=None):
 
 
 def main(arguments):
-  what, *words = arguments
+  what, *words = arguments or ['']
+  if what not in ANSWERS:
+    print(__doc__, file=sys.stderr)
+    return 2
   found = read_sweep(cell_of(words) if words and what in (
       'cell', 'left', 'widths') else None)
   if not found:

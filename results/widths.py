@@ -72,17 +72,15 @@ def main():
   try:
     text = table(read(arguments.source))
   except (OSError, ValueError, LookupError, TypeError, AttributeError,
-          RecursionError) as error:
+          ArithmeticError, RecursionError) as error:
     sys.exit('%s cannot be read (%s: %s); give what benchmarks/'
              'budget_networks.py printed, a line a parent.' % (
                  arguments.source, type(error).__name__, error))
   if arguments.readme is not None:
     try:
-      report.write(arguments.readme, report.replace_sections(
-          reading.read_text(arguments.readme), {'widths': text}).encode())
-    except (OSError, ValueError, files.FileError) as error:
-      sys.exit('%s cannot take the table (%s); name a file with both markers.' %
-               (arguments.readme, error))
+      report.fill_in(arguments.readme, {'widths': text})
+    except files.FileError as error:
+      sys.exit(str(error))
   report.show(text)
   return 0
 

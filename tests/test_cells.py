@@ -12,6 +12,7 @@ import cifar10_train
 import conftest
 import pytest
 import stand_in
+import status
 import tables
 import thinet_compress
 import thinet_finetune
@@ -99,6 +100,12 @@ def edit(path, **values):
   found = files.read_json(str(path))
   found.update(values)
   files.write_json(str(path), found)
+
+
+def test_without_a_question_status_says_which_there_are(capsys):
+  for arguments in ([], ['stats']):
+    assert status.main(arguments) == 2
+    assert 'results/status.py plan ' in capsys.readouterr().err
 
 
 def test_constants_are_those_of_the_programs():

@@ -107,7 +107,8 @@ def test_a_stage_waits_for_the_one_before_and_cells_share_what_is_free(folder):
   for changes, seconds in [
       (dict(), 2 * 790 + 3 * narrow + 3 * tuned),
       (dict(jobs=2), 790 + 2 * narrow + 2 * tuned),
-      (dict(gpus=('3', '5', '7')), 790 + tuned)]:
+      (dict(gpus=('3', '5', '7')), 790 + tuned),
+      (dict(gpus=('3',), jobs=4), 2 * 790 + 3 * narrow + 3 * tuned)]:
     sweep = folder.sweep(seeds=[0, 1, 2], **changes)
     assert sweep.time_left()[0] == pytest.approx(seconds)
 
@@ -131,6 +132,9 @@ def test_what_a_program_needs_beside_its_work_is_measured(folder):
   folder.make(TUNED, 50)
   folder.put(TUNED, 'eval.json', 91)
   assert folder.sweep()._starting == pytest.approx((7 + 11 + 9) / 3)
+  # A network that was rated again, long after, is not the usual one.
+  folder.put(PARENT, 'eval.json', 0)
+  assert folder.sweep()._starting == pytest.approx(11)
   # One that was resumed says nothing: its cell's last start is not its own.
   folder.make(NARROW, 400)
   folder.put(NARROW, 'eval.json', 10)
@@ -152,6 +156,9 @@ def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
     assert sweep._seconds_left(parent) == pytest.approx(90 - 10)
     assert status.state(sweep, parent).endswith(', 50 %')
     assert status.state(sweep, parent).startswith('running since ')
+    # The clock was set back since: nothing is known of the time until now.
+    folder.put(PARENT, 'run.json', -9, seconds=90, step=10, last_step=20)
+    assert folder.sweep()._seconds_left(parent) == pytest.approx(90)
   # It was stopped since, and nobody works on it.
   folder.put(PARENT, 'run.json', 9, seconds=91, step=10, last_step=20)
   sweep = folder.sweep()

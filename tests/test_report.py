@@ -567,7 +567,7 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
           if found:
             assert tables.full(tables.rows([found], {})).isascii()
             assert report.as_csv(reading.COLUMNS, [found])
-            reading.check_data({'a': found, 'b': found})
+            reading.check_data({'a': found, 'b': found}, [])
   assert shown
 
 
@@ -591,13 +591,16 @@ GOOD = ('0,fast,8,64,384,192,scratch,,no,,81.5,98.5,3149184,974442,1.5,'
     ([GOOD.replace('0,fast', '1.5,fast')], 3, "seed is '1.5'"),
     ([GOOD.replace('0,fast', '1,fast').replace('974442', '9x')], 3, "'9x'"),
     ([GOOD.replace('0,fast', '1,fast').replace(',8,', ',0,')], 3, "'0'"),
+    ([GOOD.replace('0,fast', '1,fast').replace('974442', '0')], 3,
+     "parameters is '0'"),
     ([GOOD.replace('0,fast', '1,fast').replace('scratch', 'taylor')], 3,
      "'taylor'"),
     ([GOOD.replace('0,fast', '1,fast').replace(',no,', ',maybe,')], 3,
      "'maybe'"),
     ([GOOD.replace('0,fast', '1,\x07')], 3, r"'\x07'"),
     (['"1' + GOOD[1:]], 3, 'end of data'),
-    ([GOOD.replace('81.5', '81.25')], 3, 'seed and mode of line 2')])
+    ([GOOD.replace('81.5', '81.25')], 3, 'seed and mode of line 2'),
+    ([GOOD[:-2] + '50,\n'], 3, 'seed and mode of line 2')])   # The usual.
 def test_a_broken_networks_csv_is_one_sentence(tmp_path, lines, line, value):
   path = tmp_path / 'networks.csv'
   path.write_text(','.join(reading.COLUMNS) + '\n' + GOOD)
@@ -645,6 +648,36 @@ def test_figures_that_cannot_be_are_refused(tmp_path, bad):
     reading.read_network(str(tmp_path / 'a' / 'eval.json'))
 
 
+def test_what_cannot_be_read_is_named_and_left_out(sweep):
+  for name in ('seed1', 'seed0/c'):
+    shutil.rmtree(sweep / name)
+    os.symlink(os.path.basename(name), sweep / name)   # To itself.
+  result = run(sweep)
+  assert result.returncode == 1
+  assert '|    64 | scratch      |  2 |' in result.stdout
+  assert sorted(line.split(':')[0] for line in result.stderr.splitlines()) == [
+      '%s is left out' % (sweep / name) for name in ('seed0/c', 'seed1')]
+
+
+def test_few_epochs_are_a_number(tmp_path):
+  write(tmp_path / 'seed0' / 'a', conv1_channels=8, top1=80.0, top5=99.0,
+        run={'epochs': 1e-7})
+  found, = reading.read_folder(str(tmp_path), [])
+  assert found['epochs'] == decimal.Decimal('0.0000001')
+
+
+def test_figures_do_not_depend_on_their_readers_settings(sweep):
+  """A notebook's backend, which this environment lacks, and no LaTeX."""
+  run(sweep)
+  before = (sweep / 'top1_by_conv1_channels.png').read_bytes()
+  (sweep / 'matplotlibrc').write_text('text.usetex: True\nfont.size: 30\n')
+  process = started(sweep, subprocess.PIPE, MPLBACKEND='module://missing',
+                    MATPLOTLIBRC=str(sweep / 'matplotlibrc'))
+  _, errors = process.communicate()
+  assert (process.returncode, errors) == (0, b'')
+  assert (sweep / 'top1_by_conv1_channels.png').read_bytes() == before
+
+
 def test_nothing_to_report(tmp_path):
   (tmp_path / 'a.csv').write_text(','.join(reading.COLUMNS) + '\n')
   for source in (tmp_path, tmp_path / 'none', tmp_path / 'a.csv'):
@@ -678,7 +711,9 @@ def test_a_table_is_of_one_schedule_and_of_conv1_alone(tmp_path):
   assert '|   0.25 |' not in second
   assert ',1,82.500,' in (tmp_path / 'table.csv').read_text()
   result = run(path, '--schedule=none')
-  assert result.returncode == 1 and 'leave out --schedule' in result.stderr
+  assert result.returncode == 1 and result.stderr == (
+      '%s holds no network for this table; name another source, or one of its '
+      'schedules with --schedule: fast, published.\n' % path)
 
 
 @pytest.mark.parametrize('line, words', [
@@ -717,6 +752,14 @@ def test_sections_of_a_readme_are_replaced_in_place(sweep):
     result = run(sweep, '--readme=%s' % readme)
     assert result.returncode == 1 and 'no section between' in result.stderr
     assert readme.read_text() == wrong
+  readme.write_text('<!-- table -->a<!-- /table --><!-- lost -->b')
+  assert '<!-- lost -->' in run(sweep, '--readme=%s' % readme).stderr
+  # Nothing stays of networks that are no more; a link's target changes.
+  section = '<!-- table fast -->%s<!-- /table fast -->'
+  readme.write_text(section % 'old')
+  (sweep / 'link').symlink_to(readme)
+  assert run(sweep, '--readme=%s' % (sweep / 'link')).returncode == 0
+  assert readme.read_text() == section % ('\n%s\n' % tables.narrow([]))
 
 
 def test_two_sections_each_get_their_own():
@@ -842,6 +885,16 @@ def test_a_training_without_a_compression_of_its_budget_is_left_out(budgets,
       'run the sweep again, or move it away.' % scratch]
   assert [each['seed'] for each in networks if each['criterion'] == 'scratch'
           and each['conv1_channels'] != 64] == [1, 2]
+
+
+def test_budgets_have_their_table_without_parents(budgets):
+  for path in budgets.glob('seed*/*/eval.json'):
+    if reading.read_network(str(path))['conv1_channels'] == 64:
+      path.write_bytes(b'')
+  result = run(budgets)
+  assert result.returncode == 1 and result.stdout.startswith('| budget |')
+  assert result.stderr.count('scratch_64/eval.json is left out') == 3
+  assert (budgets / 'budgets.csv').exists()
 
 
 def test_a_fine_tuned_training_has_its_budget(budgets):
@@ -1024,7 +1077,11 @@ def test_the_figure_of_measured_costs(monkeypatch, tmp_path):
               ['2.5', '3', '3.5']]
 
 
-@pytest.mark.parametrize('text', ['', '[1]', '{"64": {"widths": [1]}}'])
+@pytest.mark.parametrize('text', [
+    '', '[1]', '[' * 100000, '{"64": {}}', '{"64": 5}', *(
+        '{"least_squares_network_budget0.5": {"latency_ms_batch1": 1, '
+        '"latency_ms_batch128": 2, "file_bytes": %s}}' % value
+        for value in ('"3"', 'NaN', 'Infinity', '0'))])
 def test_latencies_that_cannot_be_read(tmp_path, text):
   path = tmp_path / 'latency.json'
   path.write_text(text)
@@ -1071,6 +1128,7 @@ def test_ways_to_choose_widths_are_compared_parent_by_parent(tmp_path):
       ('{"seed": 0, "0.5": {"losses": {}}}', "KeyError: 'top1'"),
       (lines[0].replace(': 79,', ': NaN,'), "ValueError: top1 is 'nan'"),
       (lines[0].replace(': 79,', ': true,'), "ValueError: top1 is 'True'"),
+      (lines[0].replace(': 79,', ': 1e%s,' % ('9' * 20)), 'InvalidOperation'),
       ('\n'.join([lines[0], lines[1].replace('0.5', '0.4')]), 'its lines'),
       ('\n'.join(lines + lines[:1]), 'ValueError: a seed is there twice')):
     path.write_text(text)

@@ -158,7 +158,7 @@ def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
                                                    recorder):
   """Each line of a cell has its name, and commands can be pasted anywhere."""
   out = tmp_path / "o'u t"
-  settings = recorder(JOBS='2', BUDGETS='.250')
+  settings = recorder(JOBS='2', BUDGETS='.250', SECONDS='1000000')
   code, plan = ended(sweep(data_dir, out, 'plan', **settings))
   assert code == 0 and not out.exists() and not calls(tmp_path)
   assert [line.split() for line in plan.splitlines()[1:5]] == [
@@ -610,6 +610,23 @@ def test_a_bad_path_is_refused_at_once(tmp_path, name, value):
   output, _ = process.communicate()
   assert process.returncode == 2 and output.startswith(
       'run_experiments.sh: ' + name) and 'name ' in output
+
+
+def test_any_folder_can_be_named(tmp_path):
+  """Bytes that are no UTF-8, in an interpreter that prints nothing else."""
+  name = os.fsdecode(b'im\xffges')
+  process = sweep(name, tmp_path / 'out', 'plan', LC_ALL='C.UTF-8',
+                  PYTHONIOENCODING='utf-8:strict')
+  code, output = ended(process)
+  assert (code, output.splitlines()[-1]) == (
+      0, r'Images: %s/im\udcffges.' % os.getcwd())
+
+
+@pytest.mark.parametrize('words', [['scratch', '0', '08'], ['slim', '00', '8'],
+                                   ['scratch', '0'], ['both', '0', '8']])
+def test_what_is_no_cell_is_refused(tmp_path, words):
+  code, output = ended(sweep('data', tmp_path / 'out', 'cell', *words))
+  assert code == 2 and 'is none; give one as: cell scratch 0 8' in output
 
 
 def test_usage():
