@@ -130,8 +130,8 @@ def maybe_download_and_extract():
   Raises:
     UserError: the archive cannot be fetched, or is not the official one.
   """
-  given = _tutorial_flags()
-  cifar10_input.download(given.data_dir, given.data_url)
+  _tutorial_flags()
+  cifar10_input.download(FLAGS.data_dir, FLAGS.data_url)
 
 
 def data_folder():
@@ -139,10 +139,39 @@ def data_folder():
   return cifar10_input.data_folder(_tutorial_flags().data_dir)
 
 
-def training_records():
-  """The records of the training images; see cifar10_input.read_cifar10."""
-  return cifar10_input.read_cifar10(
+def checked_data(eval_data):
+  """Downloads the data if need be, and checks them; see cifar10_input.verify.
+
+  Args:
+    eval_data: as for cifar10_input.data_files.
+
+  Returns:
+    (number of images, digest) of these data.
+
+  Raises:
+    UserError: they cannot be fetched or used.
+  """
+  maybe_download_and_extract()
+  return cifar10_input.verify(cifar10_input.data_files(data_folder(),
+                                                       eval_data))
+
+
+def shuffled_images(positions, seed, stream):
+  """Gathers training images as they are, from an endless shuffled sequence.
+
+  Args:
+    positions: as for cifar10_input.shuffled_indices, and so are seed and
+      stream.
+
+  Returns:
+    images: uint8 [n, 32, 32, 3].
+    labels: int32 [n].
+  """
+  records = cifar10_input.read_cifar10(
       cifar10_input.data_files(data_folder(), 'train_eval'))
+  return cifar10_input.images_and_labels(
+      records, cifar10_input.shuffled_indices(
+          positions, records.shape[0].value, seed, stream))
 
 
 def distorted_inputs(seed=0, global_step=None, stream='training', parts=1):
@@ -403,10 +432,15 @@ def shapes_like(arrays):
   return weight_shapes(widths_of(arrays))
 
 
+def given(names):
+  """Those of these flags that have a value: name -> value."""
+  return {name: FLAGS[name].value for name in names
+          if FLAGS[name].value is not None}
+
+
 def asked_widths(usual):
   """The Widths that the flags ask for; where they do not, the usual ones."""
-  return usual._replace(**{name: FLAGS[name].value for name in Widths._fields
-                           if FLAGS[name].value is not None})
+  return usual._replace(**given(Widths._fields))
 
 
 def named(widths):

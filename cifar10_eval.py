@@ -34,7 +34,6 @@ second writes a SavedModel, for TensorFlow 2, its servers and converters:
 import contextlib
 import datetime
 import os
-import shutil
 import struct
 import tempfile
 import time
@@ -229,17 +228,6 @@ def report(found, data_digest, counts, named=False):
           flush=True)
 
 
-def checked_data():
-  """Downloads the data if need be; (number of images, digest) of eval_data.
-
-  Raises:
-    UserError: they cannot be fetched or used.
-  """
-  cifar10.maybe_download_and_extract()
-  return cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), FLAGS.eval_data))
-
-
 def rate(found, named=False):
   """Evaluates a checkpoint on the data as they are now, and reports.
 
@@ -247,7 +235,7 @@ def rate(found, named=False):
     found: checkpoint.Checkpoint.
     named: as for report.
   """
-  examples, data_digest = checked_data()
+  examples, data_digest = cifar10.checked_data(FLAGS.eval_data)
   report(found, data_digest, eval_once(found.arrays, examples, FLAGS.eval_data,
                                        FLAGS.weights), named)
 
@@ -255,7 +243,7 @@ def rate(found, named=False):
 def check_evaluate():
   """Raises UserError if --evaluate asks for what the data do not allow."""
   if FLAGS.evaluate:
-    checked_data()
+    cifar10.checked_data(FLAGS.eval_data)
 
 
 def rate_made(folder):
@@ -279,7 +267,8 @@ def ended(folder, step):
 
 def watch(folder):
   """Evaluates each new checkpoint of a folder until its training has ended."""
-  checked_data()   # What is wrong with them is said at once.
+  # What is wrong with the data is said at once.
+  cifar10.checked_data(FLAGS.eval_data)
   seen = said = None
   while True:
     try:
@@ -425,11 +414,11 @@ def export(arrays, weights, folder, names):
   Raises:
     FileError: the folder cannot be written.
   """
-  part = None
-  try:
-    above = os.path.dirname(os.path.abspath(folder))
+  above = os.path.dirname(os.path.abspath(folder))
+  with checkpoint.writing(folder), contextlib.ExitStack() as undo:
     os.makedirs(above, exist_ok=True)
-    part = tempfile.mkdtemp(prefix='.export-', dir=above)
+    part = undo.enter_context(tempfile.TemporaryDirectory(
+        prefix='.export-', dir=above, ignore_cleanup_errors=True))
     model, list_of_names = (os.path.join(part, name)
                             for name in ('model', 'labels.txt'))
     files.write(list_of_names, ''.join(name + '\n' for name in names).encode())
@@ -448,11 +437,6 @@ def export(arrays, weights, folder, names):
         files.sync(os.path.join(above_it, name))
     os.rename(model, folder)
     files.sync(above)
-  except checkpoint.write_errors() as error:
-    raise files.not_written(folder, error)
-  finally:
-    if part:
-      shutil.rmtree(part, ignore_errors=True)
   return signatures
 
 

@@ -495,8 +495,8 @@ def distorted_inputs(data_dir, batch_size, seed, global_step,
     global_step: int64 scalar tensor.
     stream: name of the sequence of batches; another name has another order and
       other distortions.
-    parts: number of parts of the batch to make side by side; does not change
-      the batch.
+    parts: number of parts of the batch to make side by side; changes at
+      most the rounding of the images.
 
   Returns:
     images: float32 [batch_size, 24, 24, 3].

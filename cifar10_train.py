@@ -268,9 +268,7 @@ def make_plan(schedule, widths, made):
   Raises:
     UserError: a flag or the data cannot be used.
   """
-  cifar10.maybe_download_and_extract()
-  examples, digest = cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  examples, digest = cifar10.checked_data('train_eval')
   if examples < FLAGS.batch_size:
     raise UserError('%s has %d training images, fewer than a batch of %d; '
                     'lower --batch_size.' % (cifar10.data_folder(), examples,

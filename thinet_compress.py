@@ -121,17 +121,15 @@ def sampled_batches(weights, sample, layers):
     patches at each image's positions; of a dense layer, a row for each image.
   """
   with tf.Graph().as_default():
-    records = cifar10.training_records()
     batch = tf.placeholder(tf.int64, [])
-    indices = cifar10_input.shuffled_indices(
+    images, _ = cifar10.shuffled_images(
         tf.range(batch * sample.batch_size, tf.minimum(
             (batch + 1) * sample.batch_size, sample.num_images)),
-        records.shape[0].value, sample.seed, 'moments')
-    images, _ = cifar10_input.images_and_labels(records, indices)
+        sample.seed, 'moments')
     network = cifar10.endpoints(cifar10_input.central(images),
                                 cifar10.widths_of(weights))
     bits = cifar10_input.random_bits(
-        [tf.shape(indices)[0], cifar10.CONV2_POSITIONS], sample.seed,
+        [tf.shape(images)[0], cifar10.CONV2_POSITIONS], sample.seed,
         'moments/positions', batch)
     rows = {'conv2': network['pool2'], 'local3': network['local3'],
             'local4': network['local4']}
@@ -204,14 +202,11 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
           loop.DEVICE if operations.on_gpu() else None):
 
     def build(step):
-      # Each graph has its own; the loop's must be on its device.
-      records = cifar10.training_records()
+      # Each graph has its own records; the loop's must be on its device.
       key = cifar10_input.seed_variable(seed)
-      positions = step % batches * batch_size + tf.range(batch_size,
-                                                         dtype=tf.int64)
-      images, _ = cifar10_input.images_and_labels(
-          records, cifar10_input.shuffled_indices(
-              positions, records.shape[0].value, key, 'refits'))
+      images, _ = cifar10.shuffled_images(
+          step % batches * batch_size + tf.range(batch_size, dtype=tf.int64),
+          key, 'refits')
       images = cifar10_input.distort(images, cifar10_input.distortion_draws(
           batch_size, key, 'refits', step))
       networks = []
@@ -264,15 +259,13 @@ def parent_network():
   for name in ('checkpoint_dir', 'output_dir'):
     if not FLAGS[name].value:
       raise UserError('--%s is missing; see --help.' % name)
-  widths = [name for name in cifar10.Widths._fields
-            if FLAGS[name].value is not None]
-  shares = [name for name in COSTS if FLAGS[name].value is not None]
-  if not widths + shares:
+  widths, shares = map(cifar10.given, (cifar10.Widths._fields, COSTS))
+  if not widths and not shares:
     raise UserError('No width and no budget is given; give --conv1_channels, '
                     'say, or --multiply_adds; see --help.')
   if widths and shares:
     raise UserError('--%s and --%s are two ways to say the widths; leave out '
-                    'one.' % (widths[0], shares[0]))
+                    'one.' % (*list(widths)[:1], *list(shares)[:1]))
   if os.path.realpath(FLAGS.output_dir) == os.path.realpath(
       FLAGS.checkpoint_dir):
     raise UserError('--output_dir=%s is the folder of the network to compress; '
@@ -301,9 +294,9 @@ def check_budget(found):
 
 def asked_layers():
   """The layers to prune: those whose width is asked for, or all."""
-  asked = [layer for layer, name in zip(cifar10.LAYERS, cifar10.Widths._fields)
-           if FLAGS[name].value is not None]
-  return asked or cifar10.LAYERS
+  asked = cifar10.given(cifar10.Widths._fields)
+  return [layer for layer, name in zip(cifar10.LAYERS, cifar10.Widths._fields)
+          if name in asked or not asked]
 
 
 def check_sample(num_images):
@@ -330,9 +323,7 @@ def planned_sample():
     UserError: the data cannot be read, or there are too few images.
   """
   check_sample(FLAGS.num_images)   # Before a download.
-  cifar10.maybe_download_and_extract()
-  examples, digest = cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  examples, digest = cifar10.checked_data('train_eval')
   num_images = min(FLAGS.num_images, examples)
   check_sample(num_images)
   return Sample(num_images, FLAGS.locations_per_image or
@@ -356,11 +347,9 @@ def warn_of_degenerate(path, layer, fit, kernel):
 
 def costs(widths, parent_widths):
   """Multiply-adds and parameters for compress.json, before and after."""
-  multiply_adds, parameters = cifar10.cost(widths)
-  parent_multiply_adds, parent_parameters = cifar10.cost(parent_widths)
-  return {'multiply_adds': multiply_adds, 'parameters': parameters,
-          'parent_multiply_adds': parent_multiply_adds,
-          'parent_parameters': parent_parameters}
+  return {prefix + name: cost
+          for prefix, each in (('', widths), ('parent_', parent_widths))
+          for name, cost in zip(COSTS, cifar10.cost(each))}
 
 
 # ------------------------------------------------------------------ a budget
@@ -370,12 +359,9 @@ def first_images(sample):
   """Crops of the first of the sampled images: float32 [n, 24, 24, 3]."""
   with tf.Graph().as_default(), tf.Session(
       config=cifar10.session_config()) as session:
-    records = cifar10.training_records()
-    images, _ = cifar10_input.images_and_labels(
-        records, cifar10_input.shuffled_indices(
-            tf.range(min(SENSITIVITY_IMAGES, sample.num_images),
-                     dtype=tf.int64), records.shape[0].value, sample.seed,
-            'moments'))
+    images, _ = cifar10.shuffled_images(
+        tf.range(min(SENSITIVITY_IMAGES, sample.num_images), dtype=tf.int64),
+        sample.seed, 'moments')
     images = cifar10_input.central(images)
     session.run(tf.local_variables_initializer())
     return session.run(images)
@@ -487,7 +473,7 @@ def widths_for(losses, shares):
 
   Args:
     losses: as from layer_losses, of all layers.
-    shares: name of COSTS -> share of the parent's cost, or None.
+    shares: name of COSTS -> share of the parent's cost, one or both.
 
   Returns:
     cifar10.Widths.
@@ -499,7 +485,7 @@ def widths_for(losses, shares):
   whole = cifar10.cost(cifar10.Widths(*(len(each) - 1 for each in losses)))
   return cifar10.Widths(*budget.allocate(
       losses, lambda widths: cifar10.cost(cifar10.Widths(*widths)),
-      [shares[name] and shares[name] * cost
+      [shares.get(name) and shares[name] * cost
        for name, cost in zip(COSTS, whole)]))
 
 
@@ -516,8 +502,8 @@ def settings_of(parent, sample, widths):
   """
   return {
       **cifar10.narrowed(widths),
-      **{name + '_share': FLAGS[name].value for name in COSTS
-         if FLAGS[name].value is not None},
+      **{name + '_share': share
+         for name, share in cifar10.given(COSTS).items()},
       'criterion': FLAGS.criterion,
       'reconstruction': FLAGS.reconstruction, 'fine_tuned': False,
       'seed': FLAGS.seed, 'batch_size': sample.batch_size,
@@ -538,7 +524,7 @@ def finished(parent, sample, report):
   if not found:
     return False
   # Those of a budget follow from all else.
-  widths = (cifar10.widths_of(found.arrays) if by_budget() else
+  widths = (cifar10.widths_of(found.arrays) if cifar10.given(COSTS) else
             cifar10.asked_widths(cifar10.widths_of(parent.arrays)))
   checkpoint.require_same(FLAGS.output_dir, found.settings,
                           settings_of(parent, sample, widths))
@@ -549,11 +535,6 @@ def finished(parent, sample, report):
     return False
   print('%s is finished.' % found.path)
   return True
-
-
-def by_budget():
-  """Whether a budget is asked for, rather than widths."""
-  return any(FLAGS[name].value is not None for name in COSTS)
 
 
 def write(parent, settings, choices, kept, changed, details):
@@ -625,13 +606,13 @@ def settled_widths(parent, found, sample):
   """
   require_finite(parent, 'moments', [part.second for parts in found.values()
                                      for part in parts])
-  if not by_budget():
+  shares = cifar10.given(COSTS)
+  if not shares:
     return cifar10.asked_widths(cifar10.widths_of(parent.averages)), None
   warn_of_few(found)
   losses, sensitivities = cached_losses(parent, found, sample)
   require_finite(parent, 'losses', [each[1:] for each in losses.values()])
-  return widths_for(losses, {name: FLAGS[name].value
-                             for name in COSTS}), sensitivities
+  return widths_for(losses, shares), sensitivities
 
 
 def say_costs(widths, spent):

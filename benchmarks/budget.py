@@ -26,7 +26,6 @@ About ten minutes on two cores, most of them for the search.
 --json prints one object: by budget and way, top1 on the images held out,
 widths, shares of both costs and seconds; parent_top1, date and machine.
 """
-import datetime
 import os
 import sys
 import time
@@ -88,11 +87,9 @@ class Compression:
                                                     first + images)
     with tf.Graph().as_default(), tf.Session(
         config=cifar10.session_config()) as session:
-      records = cifar10.training_records()
       positions = tf.placeholder(tf.int64, [None])
-      pictures, labels = cifar10_input.images_and_labels(
-          records, cifar10_input.shuffled_indices(
-              positions, self.examples, self.sample.seed, 'moments'))
+      pictures, labels = cifar10.shuffled_images(
+          positions, self.sample.seed, 'moments')
       hits = tf.nn.in_top_k(cifar10.inference(
           cifar10_input.central(pictures), cifar10.widths_of(weights)),
                             labels, 1)
@@ -174,9 +171,7 @@ def main(argv=None):
   if not FLAGS.checkpoint_dir:
     raise cifar10_input.UserError(
         '--checkpoint_dir is missing; name the folder of a trained network.')
-  cifar10.maybe_download_and_extract()
-  examples, digest = cifar10_input.verify(
-      cifar10_input.data_files(cifar10.data_folder(), 'train_eval'))
+  examples, digest = cifar10.checked_data('train_eval')
   found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
   parent = thinet_compress.Parent(*found, checkpoint.averages(found.arrays))
   compression = Compression(parent, thinet_compress.Sample(
@@ -184,9 +179,7 @@ def main(argv=None):
                             examples)
   timing.report({
       **{str(share): compared(compression, share) for share in ways.BUDGETS},
-      'parent_top1': round(compression.top1(parent.averages), 2),
-      'date': datetime.date.today().isoformat(), 'machine': timing.machine()},
-                FLAGS.json)
+      'parent_top1': round(compression.top1(parent.averages), 2)}, FLAGS.json)
   return 0
 
 

@@ -16,8 +16,6 @@ Prints one JSON object: by budget (equal: the last two) and way, widths, shares
 of both costs, and top1 in %, without and with fine-tuning; seed, date and
 machine.
 """
-import datetime
-import json
 import os
 import sys
 
@@ -104,9 +102,7 @@ def main(argv=None):
       share: {way: network('%s_%s' % (way, share), flags, seed)
               for way, flags in by_way.items()}
       for share, by_way in choices(checkpoint.averages(parent.arrays)).items()}
-  print(json.dumps(dict(
-      result, seed=seed, date=datetime.date.today().isoformat(),
-      machine=timing.machine())))
+  timing.report(dict(result, seed=seed), True)
   return 0
 
 

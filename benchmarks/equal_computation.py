@@ -21,8 +21,6 @@ Prints one JSON object: seed, conv1_channels, epochs of the training, top1 in %
 after it, top1_finetuned, the rival's multiply_adds in units of 10^12 by part,
 date and machine.
 """
-import datetime
-import json
 import os
 import sys
 
@@ -86,13 +84,11 @@ def main(argv=None):
   top1_finetuned = programs.made(
       'thinet_finetune.py', tuned, '--train_dir=' + tuned, *common,
       '--checkpoint_dir=' + folder)
-  print(json.dumps({
+  timing.report({
       'seed': FLAGS.seed, 'conv1_channels': width, 'epochs': epochs(width),
       'top1': top1, 'top1_finetuned': top1_finetuned,
       'multiply_adds': {name: round(number / 1e12, 2)
-                        for name, number in spent(width).items()},
-      'date': datetime.date.today().isoformat(),
-      'machine': timing.machine()}))
+                        for name, number in spent(width).items()}}, True)
   return 0
 
 

@@ -34,7 +34,6 @@ Without a GPU that TensorFlow sees, a small form shows that it works: width 8,
 float32, runs of 3 steps of 8 images, the loop compiled for the processor; a
 hundredth of an epoch, no kernels, no sweep.
 """
-import datetime
 import json
 import os
 import subprocess
@@ -370,9 +369,7 @@ def main():
       print('%s: %s' % (name, json.dumps(found)), file=sys.stderr, flush=True)
       result.update(found)
   timing.report(dict(result, runs=RUNS, steps_per_run=STEPS_PER_RUN,
-                     device=devices.gpu() or devices.processor(),
-                     date=datetime.date.today().isoformat(),
-                     machine=timing.machine()), flags.json)
+                     device=devices.gpu() or devices.processor()), flags.json)
   complete = 'loop' in result.get('milliseconds_per_step', {'loop': None})
   return 0 if result and complete else 1
 

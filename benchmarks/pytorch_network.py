@@ -3,6 +3,8 @@ import torch
 
 functional, nn = torch.nn.functional, torch.nn
 
+SIZE = 24   # Side of the crops.
+
 
 def _normalized(x):
   return functional.local_response_norm(x, 9, alpha=0.001, beta=0.75, k=1)
@@ -35,21 +37,19 @@ class Network(nn.Module):
                for layer in (self.local3, self.local4))
 
 
-def distorted(images, indices, size=24):
+def distorted(images, indices):
   """The tutorial's distortions.
 
   Args:
     images: uint8 [n, 3, side, side].
     indices: int64 [batch], of the images to distort.
-    size: side of the crops.
 
   Returns:
-    float32 [batch, 3, size, size], standardized; its memory has the channels
-    last.
+    float32 [batch, 3, 24, 24], standardized; its memory has the channels last.
   """
-  inside = torch.arange(size, device=images.device)
+  inside = torch.arange(SIZE, device=images.device)
   draws = torch.rand([5, len(indices)], device=images.device)
-  corners = (draws[:2] * (images.shape[-1] - size + 1)).long()
+  corners = (draws[:2] * (images.shape[-1] - SIZE + 1)).long()
   rows, columns = corners[:, :, None] + inside
   columns = torch.where((draws[2] < 0.5)[:, None], columns.flip(1), columns)
   images = images[indices[:, None, None], :, rows[:, :, None],

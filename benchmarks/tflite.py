@@ -16,7 +16,6 @@ file_bytes, top1 and latency_ms. Also examples, calibration_images, rounds,
 checkpoint, date and machine.
 """
 import argparse
-import datetime
 import os
 import subprocess
 import sys
@@ -167,9 +166,7 @@ def measured(checkpoint_dir, data_folder):
   for form, milliseconds in latencies(runs, images[:1]).items():
     result[form]['latency_ms'] = round(milliseconds, 3)
   return dict(result, examples=len(labels), rounds=ROUNDS,
-              calibration_images=len(calibration), checkpoint=checkpoint_dir,
-              machine=timing.machine(),
-              date=datetime.date.today().isoformat())
+              calibration_images=len(calibration), checkpoint=checkpoint_dir)
 
 
 def main():

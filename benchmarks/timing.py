@@ -14,6 +14,7 @@ that many calls:
 This module imports only the standard library and NumPy.
 """
 import argparse
+import datetime
 import json
 import os
 import platform
@@ -193,7 +194,12 @@ def has_bfloat16():
 
 
 def report(result, as_json):
-  """Prints a dict as one JSON object, or with a line for each key."""
+  """Prints a dict as one JSON object, or with a line for each key.
+
+  The date and the machine are added at its end.
+  """
+  result = dict(result, date=datetime.date.today().isoformat(),
+                machine=machine())
   result = {name: round(value, 3) if isinstance(value, float) else value
             for name, value in result.items()}
   try:

@@ -72,6 +72,14 @@ def trained(data_dir, tmp_path_factory):
   return folder
 
 
+def drawn(widths, deviation=0.1, seed=0, averages=True):
+  """Draws weights and, apart, their averages: name -> float32 array."""
+  generator = np.random.default_rng(seed)
+  return {name + suffix: np.float32(generator.normal(0, deviation, shape))
+          for suffix in ['', checkpoint.AVERAGE][:1 + averages]
+          for name, shape in cifar10.weight_shapes(widths).items()}
+
+
 @pytest.fixture(scope='session')
 def narrow(tmp_path_factory):
   """A parent with few channels in all layers; drawn, the averages apart."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import conftest
 import numpy as np
 import pytest
 
@@ -116,9 +117,7 @@ def test_ways_to_choose_the_widths_cost_the_same(timing):
   """Each uses its budget as well as whole channels allow, costs by hand."""
   import budget_networks
   import cifar10
-  generator = np.random.default_rng(0)
-  weights = {name: generator.normal(size=shape)
-             for name, shape in cifar10.weight_shapes().items()}
+  weights = conftest.drawn(cifar10.Widths(), averages=False)
 
   def shares(widths):
     conv1, conv2, local3, local4 = widths

@@ -13,12 +13,8 @@ from thinet.checkpoint import CheckpointError
 
 
 def network(width):
-  generator = np.random.default_rng(width)
-  arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
-            for name, shape in cifar10.weight_shapes(
-                cifar10.Widths(width)).items()
-            for suffix in ('', checkpoint.AVERAGE)}
-  return dict(arrays, global_step=np.int64(7))
+  return dict(conftest.drawn(cifar10.Widths(width), seed=width),
+              global_step=np.int64(7))
 
 
 def test_what_is_saved_is_read_back_also_from_another_place(tmp_path):

@@ -284,11 +284,8 @@ def test_network_and_gradients_equal_the_tutorials_operations(
                                                   ('bfloat16', 0.1)])
 def test_towers_are_the_batch(precision, tolerance):
   """Logits, loss and gradients agree on a batch that does not split evenly."""
-  generator = np.random.default_rng(0)
-  x = generator.normal(size=[7, 24, 24, 3]).astype(np.float32)
-  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-             for name, shape in cifar10.weight_shapes(
-                 cifar10.Widths(8)).items()}
+  x = np.float32(np.random.default_rng(0).normal(size=[7, 24, 24, 3]))
+  weights = conftest.drawn(cifar10.Widths(8), 0.05, seed=1, averages=False)
   found = []
   for towers in (1, 2):
     with tf.Graph().as_default(), tf.Session() as session:
@@ -300,8 +297,7 @@ def test_towers_are_the_batch(precision, tolerance):
       assert (precision == 'bfloat16') == any(
           tensor.dtype == tf.bfloat16 for op in session.graph.get_operations()
           for tensor in op.outputs)
-      checkpoint.assign(session, {var: weights[var.op.name]
-                                  for var in tf.trainable_variables()})
+      checkpoint.assign_network(session, weights)
       found.append(session.run([logits, loss] + tf.gradients(
           loss, tf.trainable_variables())))
   for number, (whole, halves) in enumerate(zip(*found)):
@@ -337,11 +333,8 @@ def test_any_batch_size():
 
 def test_removing_the_last_filters_equals_zeroing_them():
   """The normalization sees the same neighbours, so only rounding differs."""
-  generator = np.random.default_rng(0)
-  images = generator.normal(size=[4, 24, 24, 3])
-  full = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-          for name, shape in cifar10.weight_shapes(
-              cifar10.Widths(24)).items()}
+  images = np.random.default_rng(0).normal(size=[4, 24, 24, 3])
+  full = conftest.drawn(cifar10.Widths(24), 0.05, seed=1, averages=False)
   slim = dict(full)
   full['conv1/weights'][..., 16:] = 0
   full['conv1/biases'][16:] = 0
@@ -353,8 +346,7 @@ def test_removing_the_last_filters_equals_zeroing_them():
     with tf.Graph().as_default(), tf.Session() as session:
       logits = cifar10.inference(tf.constant(images, tf.float32),
                                  cifar10.Widths(width))
-      checkpoint.assign(session, {var: values[var.op.name]
-                                  for var in tf.trainable_variables()})
+      checkpoint.assign_network(session, values)
       results.append(session.run(logits))
   np.testing.assert_allclose(results[0], results[1], rtol=1e-5, atol=1e-6)
 

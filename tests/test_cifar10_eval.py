@@ -20,12 +20,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 
 def drawn(width):
-  """Weights and, drawn apart, their averages."""
-  generator = np.random.default_rng(0)
-  return {name + suffix: generator.normal(0, 0.1, shape).astype(np.float32)
-          for suffix in ('', checkpoint.AVERAGE)
-          for name, shape in cifar10.weight_shapes(
-              cifar10.Widths(width)).items()}
+  return conftest.drawn(cifar10.Widths(width))
 
 
 @pytest.mark.parametrize('weights', ['averaged', 'raw'])
@@ -173,8 +168,7 @@ def test_a_network_of_another_program(call, tmp_path, data_dir):
   arrays = drawn(6)
   with tf.Graph().as_default(), tf.Session() as session:
     cifar10.inference(tf.zeros([1, 24, 24, 3]), cifar10.Widths(6))
-    checkpoint.assign(session, {var: arrays[var.op.name]
-                                for var in tf.trainable_variables()})
+    checkpoint.assign_network(session, arrays)
     tf.train.Saver().save(session, path)
   command = (cifar10_eval, '--data_dir=' + data_dir,
              '--checkpoint_dir=' + path)
@@ -248,12 +242,7 @@ def test_watching_evaluates_each_new_checkpoint_once(tmp_path, data_dir):
                            '--checkpoint_dir=%s' % tmp_path,
                            '--eval_interval_secs=1')
   assert 'holds no finished checkpoint' in process.stdout.readline()
-  generator = np.random.default_rng(0)
-  arrays = {name + suffix: generator.normal(0, 0.05, shape).astype(np.float32)
-            for name, shape in cifar10.weight_shapes(
-                cifar10.Widths(8)).items()
-            for suffix in ('', checkpoint.AVERAGE)}
-  checkpoint.save(str(tmp_path), arrays, {})
+  checkpoint.save(str(tmp_path), drawn(8), {})
   line = process.stdout.readline()
   while 'precision' not in line:
     assert 'holds no finished checkpoint' in line

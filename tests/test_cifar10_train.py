@@ -395,10 +395,7 @@ def test_a_refusal_names_the_command_that_goes_on(tmp_path, data_dir, trained,
 
 def drawn(width):
   """name -> array: weights, and averages that lie 1 above them."""
-  generator = np.random.default_rng(0)
-  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-             for name, shape in cifar10.weight_shapes(
-                 cifar10.Widths(width)).items()}
+  weights = conftest.drawn(cifar10.Widths(width), 0.05, averages=False)
   return dict(weights, **{name + checkpoint.AVERAGE: value + 1
                           for name, value in weights.items()})
 

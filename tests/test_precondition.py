@@ -17,18 +17,14 @@ def test_fine_tuning_preconditions_by_its_networks_inputs(flags, data_dir,
   monkeypatch.setattr(precondition, 'BATCHES', 2)
   monkeypatch.setattr(precondition, 'inverse', lambda matrix: matrix)
   flags(data_dir=data_dir, batch_size=6, seed=3)
-  generator = np.random.default_rng(0)
-  weights = {name: generator.normal(0, 0.05, shape).astype(np.float32)
-             for name, shape in cifar10.weight_shapes(
-                 cifar10.Widths(12)).items()}
+  weights = conftest.drawn(cifar10.Widths(12), 0.05, averages=False)
   found = thinet_finetune.preconditioners(weights)
   with tf.Graph().as_default(), tf.Session() as session:
     step = tf.placeholder(tf.int64, [])
     images, _ = cifar10.distorted_inputs(3, step, 'preconditioner')
     norm1 = cifar10.endpoints(images, cifar10.Widths(12))['norm1']
     session.run(tf.local_variables_initializer())
-    checkpoint.assign(session, {var: weights[var.op.name]
-                                for var in tf.trainable_variables()})
+    checkpoint.assign_network(session, weights)
     inputs = map(np.concatenate, zip(*(
         session.run([images, norm1], {step: number}) for number in range(2))))
   assert found.keys() == {'conv1/weights', 'conv2/weights'}

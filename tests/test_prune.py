@@ -18,8 +18,7 @@ def run(weights, names):
   with tf.Graph().as_default(), tf.Session() as session:
     tensors = cifar10.endpoints(tf.constant(images, tf.float32),
                                 cifar10.widths_of(weights))
-    checkpoint.assign(session, {var: weights[var.op.name]
-                                for var in tf.trainable_variables()})
+    checkpoint.assign_network(session, weights)
     return session.run([tensors[name] for name in names])
 
 

@@ -20,10 +20,7 @@ KEPT = {'conv1': [0, 1], 'conv2': [0, 2, 3], 'local3': [1, 4, 5, 6],
 
 def drawn(seed=0):
   """Weights of a network of 4 channels."""
-  generator = np.random.default_rng(seed)
-  return {name: np.float32(generator.normal(0, 0.2, shape))
-          for name, shape in cifar10.weight_shapes(
-              cifar10.Widths(4, 5, 7, 9)).items()}
+  return conftest.drawn(cifar10.Widths(4, 5, 7, 9), 0.2, seed, averages=False)
 
 
 def side_by_side(original, slim, seed=1):

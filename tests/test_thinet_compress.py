@@ -46,10 +46,7 @@ def averages_of(folder):
 def drawn():
   """Weights and, drawn apart, their averages; samples to fit and to check."""
   generator = np.random.default_rng(0)
-  arrays = {name + suffix: generator.normal(0, 0.1, shape).astype(np.float32)
-            for suffix in ('', checkpoint.AVERAGE)
-            for name, shape in cifar10.weight_shapes(
-                cifar10.Widths(CHANNELS)).items()}
+  arrays = conftest.drawn(cifar10.Widths(CHANNELS), seed=1)
   mix = generator.normal(size=[CHANNELS, CHANNELS])
   fit, check = (abs(np.einsum('nct,cd->ndt', generator.normal(
       size=[samples, CHANNELS, 25]), mix)) for samples in (1500, 500))

@@ -39,11 +39,7 @@ def test_with_rate_0_nothing_but_weight_averages_remain(tmp_path, flags, slim):
 
 def test_training_is_given_the_averages(tmp_path, flags, monkeypatch):
   """The arrays to start from, in weights and averages."""
-  generator = np.random.default_rng(0)
-  arrays = {name + suffix: generator.normal(size=shape).astype(np.float32)
-            for suffix in ('', checkpoint.AVERAGE)
-            for name, shape in cifar10.weight_shapes(
-                cifar10.Widths(3)).items()}
+  arrays = conftest.drawn(cifar10.Widths(3))
   path = checkpoint.save(str(tmp_path), arrays, {'criterion': 'l1',
                                                  'conv1_channels': 3})
   asked = []

@@ -46,9 +46,13 @@ class Checkpoint(typing.NamedTuple):
   digest: str      # SHA-256 of its files.
 
 
-def write_errors():
-  """What TensorFlow raises when a file cannot be written."""
-  return OSError, LookupError, RuntimeError, tf.errors.OpError
+@contextlib.contextmanager
+def writing(folder):
+  """Raises FileError for what TensorFlow raises if it cannot write there."""
+  try:
+    yield
+  except (OSError, LookupError, RuntimeError, tf.errors.OpError) as error:
+    raise files.not_written(folder, error)
 
 
 def paths(folder):
@@ -386,7 +390,7 @@ def save(folder, arrays, settings, step=0, keep=1):
   arrays = dict(arrays, **{SETTINGS: np.asarray(json.dumps(settings).encode())})
   names = sorted(arrays)
   path = os.path.join(folder, 'model.ckpt-%d' % step)
-  try:
+  with writing(folder):
     with tf.Graph().as_default(), tf.Session() as session:
       session.run(tf.raw_ops.SaveV2(
           prefix=path, tensor_names=names, shape_and_slices=[''] * len(names),
@@ -405,8 +409,6 @@ def save(folder, arrays, settings, step=0, keep=1):
       for part in PARTS:
         with contextlib.suppress(FileNotFoundError):
           os.unlink(old + part)
-  except write_errors() as error:
-    raise files.not_written(folder, error)
   return path
 
 

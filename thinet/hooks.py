@@ -236,10 +236,8 @@ class LoggerHook(_Hook):
       self._start = step, start + seconds
 
   def _write(self, method, *arguments):
-    try:
+    with checkpoint.writing(self._training.folder):
       method(*arguments)
-    except checkpoint.write_errors() as error:
-      raise files.not_written(self._training.folder, error)
 
   def end(self, session):
     self._write(self._writer.close)

@@ -8,6 +8,7 @@ with the removed ones dimmed. CUSTOM SCALARS: what belongs in one chart. TEXT:
 the commands, and the channels of a compression in the order of removal.
 HPARAMS: a row for each evaluated network, with its settings, accuracy and cost.
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -63,14 +64,12 @@ def write(folder, summaries, program):
   Raises:
     FileError: the folder cannot be written to.
   """
-  try:
+  with checkpoint.writing(folder):
     with tf.Graph().as_default():   # FileWriter asks for a graph of its own.
       writer = tf.summary.FileWriter(folder, filename_suffix='.' + program)
       for summary, step in summaries:
         writer.add_summary(summary, step)
       writer.close()
-  except checkpoint.write_errors() as error:
-    raise files.not_written(folder, error)
 
 
 def text(tag, markdown):
@@ -163,11 +162,11 @@ def write_row(folder, settings, result):
       metrics=[hparams_summary.Metric(PRECISION % 1, display_name='top-1'),
                hparams_summary.Metric(PRECISION % 5, display_name='top-5')])
   row = hparams_summary.hparams_pb(values, trial_id=name)
-  part = None
-  try:
+  with checkpoint.writing(folder), contextlib.ExitStack() as undo:
     # Not named as events, which TensorBoard would read.
     handle, part = tempfile.mkstemp(prefix='.hparams.', suffix='.part',
                                     dir=folder)
+    undo.callback(os.unlink, part)
     os.close(handle)
     with tf.io.TFRecordWriter(part) as writer:
       for event in [tf.Event(file_version='brain.Event:2')] + [
@@ -178,12 +177,7 @@ def write_row(folder, settings, result):
     files.sync(part)
     os.chmod(part, 0o644)
     os.replace(part, os.path.join(folder, ROW))
-    part = None
-  except checkpoint.write_errors() as error:
-    raise files.not_written(folder, error)
-  finally:
-    if part:
-      os.unlink(part)
+    undo.pop_all()
 
 
 def filters(kernel, kept):
