@@ -492,8 +492,10 @@ def hits(logits, labels):
   Returns:
     int64 [2].
   """
-  return tf.stack([tf.math.count_nonzero(tf.nn.in_top_k(logits, labels, k))
-                   for k in (1, 5)])
+  # Not in_top_k: it counts every label if the logits are equal.
+  first = tf.nn.top_k(logits, min(5, NUM_CLASSES)).indices
+  found = tf.equal(first, labels[:, tf.newaxis])
+  return tf.stack([tf.math.count_nonzero(found[:, :k]) for k in (1, 5)])
 
 
 def _state(name, shape, initializer):
@@ -675,7 +677,9 @@ def _parse(argv, script):
     argv: list of strings, the command line.
     script: the module whose flags these are.
   """
-  here = os.getcwd() if os.path.exists('.') else ''
+  here = ''
+  with contextlib.suppress(OSError):   # The folder may be gone.
+    here = os.getcwd()
   for argument in argv[1:] + [here]:   # TensorFlow takes no other names.
     if any('\ud800' <= letter <= '\udfff' for letter in argument):
       _refuse('Name %a is not UTF-8; rename that file or folder.' % argument, 2)
@@ -751,9 +755,12 @@ def run(main):
       files.close_output()
     _refuse(error, 1)
   except Exception as error:
-    # Named, since TensorFlow may not be loaded.
-    if type(error).__name__ != 'ResourceExhaustedError':
+    # Named, since TensorFlow may not be loaded; NumPy's is a MemoryError.
+    if not isinstance(error, MemoryError) and (
+        type(error).__name__ != 'ResourceExhaustedError'):
       raise
     _refuse('Memory of %s is exhausted (%s); run fewer programs on it, or '
-            'lower --batch_size.' % (operations.device(),
-                                     str(error).splitlines()[0]), 1)
+            'lower --batch_size.' % (
+                operations.device() if not isinstance(error, MemoryError) else
+                'this machine', (str(error) or 'out of memory'
+                                 ).splitlines()[0]), 1)

@@ -65,7 +65,7 @@ tf.app.flags.DEFINE_string('export_dir', None, 'New folder for the network as '
 tf.app.flags.DEFINE_integer('eval_interval_secs', 0,
                             'If above 0, look for a new checkpoint at this '
                             'interval, until the training has ended.',
-                            lower_bound=0)
+                            lower_bound=0, upper_bound=10**6)
 
 MAX_PIXELS = 2**26           # Of a picture; a larger one may be a trap.
 MAX_IMAGE_BYTES = 2**28

@@ -150,12 +150,10 @@ def resume_point(folder, plan):
     UserError: it has more steps than the plan.
     CheckpointError: it was made with other settings.
   """
-  had = checkpoint.paths(folder)
+  made = checkpoint.made_with(folder, [*plan.training.settings, 'criterion'])
+  if made:   # Before what is damaged is moved aside.
+    require_same(folder, made, plan)
   found = checkpoint.read_to_continue(folder, cifar10.shapes_like)
-  if had and not found:   # All are damaged; another file says what they were.
-    with contextlib.suppress(OSError, ValueError, KeyError):
-      require_same(folder, files.read_json(
-          os.path.join(folder, 'run.json'))['settings'], plan)
   if not found:
     return None, 0
   require_same(folder, found.settings, plan)
@@ -535,13 +533,17 @@ def train(schedule, widths, stream='training', initial=None,
   matrices = preconditioners()
   with graph.as_default():
     model = build_model(plan, stream, matrices)
+    for var in tf.global_variables():
+      if var.op.name in (initial or {}):
+        checkpoint.require_fit(FLAGS.checkpoint_dir, var, initial[var.op.name])
     record(step if found else 0)
     try:
       stopped_by = make_steps(plan, model, found, step, initial, record)
     except hooks.NotFiniteError as error:
-      raise UserError('%s; the last good checkpoint in %s is kept, lower '
-                      '--learning_rate=%g.' % (error, FLAGS.train_dir,
-                                               plan.learning_rate))
+      kept = ('the last good checkpoint in %s is kept, ' % FLAGS.train_dir
+              if checkpoint.paths(FLAGS.train_dir) else '')
+      raise UserError('%s; %slower --learning_rate=%g.' % (
+          error, kept, plan.learning_rate))
   cifar10.on_stop(cifar10.raise_stopped)
   lock.close()
   if stopped_by:

@@ -149,9 +149,10 @@ def sampled_batches(weights, sample, layers):
 
 def make_moments(weights, sample, layers):
   """Moments of what readers read: as for sampled_moments, without a file."""
-  return moments.fit_and_check(
-      sampled_batches(weights, sample, layers),
-      {layer: weights[layer + '/biases'].size for layer in layers})
+  # Closed at once if it is stopped: its session cannot end with the process.
+  with contextlib.closing(sampled_batches(weights, sample, layers)) as batches:
+    return moments.fit_and_check(batches, {
+        layer: weights[layer + '/biases'].size for layer in layers})
 
 
 def sampled_moments(weights, sample, layers):
@@ -520,14 +521,28 @@ def finished(parent, sample, report):
   Raises:
     CheckpointError: it holds another one.
   """
+  usual = cifar10.Widths()
+
+  def require_same(made):
+    widths = usual._replace(**{name: made[name] for name in usual._fields
+                               if name in made})
+    made = {name: value for name, value in made.items()
+            if name not in usual._fields}
+    checkpoint.require_same(
+        FLAGS.output_dir, dict(made, **cifar10.narrowed(widths)), settings_of(
+            # Those of a budget follow from all else.
+            parent, sample, widths if cifar10.given(COSTS) else
+            cifar10.asked_widths(cifar10.widths_of(parent.arrays))))
+
+  made = checkpoint.made_with(FLAGS.output_dir, [
+      *settings_of(parent, sample, usual), *usual._fields,
+      *(name + '_share' for name in COSTS)])
+  if made:   # Before what is damaged is moved aside.
+    require_same(made)
   found = checkpoint.read_to_continue(FLAGS.output_dir, cifar10.shapes_like)
   if not found:
     return False
-  # Those of a budget follow from all else.
-  widths = (cifar10.widths_of(found.arrays) if cifar10.given(COSTS) else
-            cifar10.asked_widths(cifar10.widths_of(parent.arrays)))
-  checkpoint.require_same(FLAGS.output_dir, found.settings,
-                          settings_of(parent, sample, widths))
+  require_same(found.settings)
   try:
     if files.read_json(report).get('checkpoint_digest') != found.digest:
       return False
@@ -675,7 +690,11 @@ def compress():
                                        parent.averages, kept)
   refits = {}
   if FLAGS.reconstruction == 'network' and changed:
-    changed, refits = refitted(parent.averages, changed, kept, sample)
+    try:
+      changed, refits = refitted(parent.averages, changed, kept, sample)
+    except np.linalg.LinAlgError:
+      raise UserError('Checkpoint %s cannot be compressed (outputs of its '
+                      'layers are too large); train again.' % parent.path)
   clock.append(time.perf_counter())
 
   # The report comes last, because it says that the network is complete.

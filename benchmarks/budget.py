@@ -90,14 +90,14 @@ class Compression:
       positions = tf.placeholder(tf.int64, [None])
       pictures, labels = cifar10.shuffled_images(
           positions, self.sample.seed, 'moments')
-      hits = tf.nn.in_top_k(cifar10.inference(
-          cifar10_input.central(pictures), cifar10.widths_of(weights)),
-                            labels, 1)
+      hits = cifar10.hits(cifar10.inference(
+          cifar10_input.central(pictures), cifar10.widths_of(weights)), labels)
       session.run(tf.local_variables_initializer())
       checkpoint.assign_network(session, weights)
-      return 100 * float(np.mean(np.concatenate([
-          session.run(hits, {positions: range(start, min(start + 1000, last))})
-          for start in range(first, last, 1000)])))
+      return 100 / (last - first) * sum(
+          int(session.run(hits, {positions: range(
+              start, min(start + 1000, last))})[0])
+          for start in range(first, last, 1000))
 
 
 def front_to_back(compression, widths):

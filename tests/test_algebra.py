@@ -141,6 +141,22 @@ def sampled(seed, channels, samples=600):
 
 
 @pytest.mark.parametrize('seed', range(3))
+def test_least_squares_order_of_few_samples_costs_nothing_at_first(seed):
+  """Sums in float32 of fewer samples than inputs, about a common mean.
+
+  While as many inputs as samples are left, the others make up for each.
+  """
+  generator = np.random.default_rng(seed)
+  x = np.float32(generator.normal(30, 1, [25, 20 * 4]))
+  kernel = generator.normal(size=[4, 20, 3])
+  order, objective = algebra.least_squares_order(algebra.Moments(
+      np.float64(x.T @ x), x.sum(0, dtype=np.float64), len(x)), kernel)
+  assert sorted(order) == list(range(20))
+  assert np.all(np.diff(objective) > -1e-6)
+  assert objective[13] < 1e-3 and abs(objective[-1] - 1) < 1e-2
+
+
+@pytest.mark.parametrize('seed', range(3))
 def test_least_squares_order_equals_elimination_by_lstsq(seed):
   """Backward elimination that solves every subset anew on the samples."""
   patches, kernel = sampled(seed, 5)

@@ -319,6 +319,15 @@ def test_towers_share_the_cores(monkeypatch, cores, gpu, batch_size, towers,
   assert config.intra_op_parallelism_threads == threads
 
 
+def test_of_equal_logits_the_first_labels_count():
+  """A network without sense is as good as chance, not right everywhere."""
+  labels = np.arange(-1, 10, dtype=np.int32)
+  with tf.Graph().as_default(), tf.Session() as session:
+    for logits in (np.zeros([11, 10]), np.ones([11, 10])):
+      assert session.run(cifar10.hits(tf.constant(logits, tf.float32),
+                                      tf.constant(labels))).tolist() == [1, 5]
+
+
 def test_any_batch_size():
   with tf.Graph().as_default(), tf.Session() as session:
     images = tf.placeholder(tf.float32, [None, 24, 24, 3])

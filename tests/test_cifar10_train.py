@@ -535,14 +535,29 @@ def test_nothing_that_is_not_finite_is_saved(tmp_path, flags, data_dir, spoiled,
   assert checkpoint.paths(str(tmp_path)) == []
 
 
-def test_a_device_without_memory_is_one_sentence(call, monkeypatch):
+def test_divergence_is_one_sentence_with_histograms_too(tmp_path, flags,
+                                                        data_dir):
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=3,
+        learning_rate=1e30, histogram_frequency=1)
+  with pytest.raises(UserError, match=r'^Nan in summary histogram for: \S+ at '
+                     r'step 1; lower --learning_rate=1e\+30\.$'):
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(2))
+
+
+@pytest.mark.parametrize('error, words', [
+    (tf.errors.ResourceExhaustedError(None, None, 'OOM: 9 GB\nat a place'),
+     r'processor, \d+ cores? is exhausted \(OOM: 9 GB\)'),
+    (MemoryError('9 GB\nmore'), r'this machine is exhausted \(9 GB\)'),
+    (MemoryError(), r'this machine is exhausted \(out of memory\)')])
+def test_a_device_without_memory_is_one_sentence(call, monkeypatch, error,
+                                                 words):
   def train(*_, **__):
-    raise tf.errors.ResourceExhaustedError(None, None, 'OOM: 9 GB\nat a place')
+    raise error
   monkeypatch.setattr(cifar10_train, 'train', train)
   code, _, errors = call(cifar10_train)
   assert code == 1 and re.search(
-      r'Memory of processor, \d+ cores? is exhausted \(OOM: 9 GB\); run fewer '
-      r'programs on it, or lower --batch_size\.\n$', errors)
+      'Memory of %s; run fewer programs on it, or lower --batch_size\\.\n$' %
+      words, errors)
 
 
 def test_other_settings_are_refused(flags, data_dir, trained):
@@ -595,9 +610,18 @@ def test_damaged_checkpoints(tmp_path, stopped, trained, flags, capsys):
     open(path, 'w').close()   # As power that failed leaves them.
   flags(seed=3)
   damaged = shutil.copytree(tmp_path, tmp_path / 'other')
+  before = sorted(os.listdir(damaged))
   flags(train_dir=str(damaged))
   with pytest.raises(checkpoint.CheckpointError, match='seed = 0, not 3'):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
+  # A compression's folder, whose network is damaged, is no training's either.
+  os.unlink(damaged / 'run.json')
+  files.write_json(str(damaged / 'compress.json'), {
+      'criterion': 'l1', 'random_streams': cifar10_input.RANDOM_STREAMS})
+  with pytest.raises(checkpoint.CheckpointError, match='was made without'):
+    cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
+  os.rename(damaged / 'compress.json', damaged / 'run.json')
+  assert sorted(os.listdir(damaged)) == before   # Nothing was moved aside.
   flags(seed=0, train_dir=str(tmp_path))
   assert cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12)) == 0
   assert_same(tmp_path, trained)
@@ -619,6 +643,16 @@ def test_a_checkpoint_without_a_variable_is_refused(tmp_path, stopped):
   checkpoint.save(str(tmp_path), arrays, settings, 20)
   with pytest.raises(checkpoint.CheckpointError, match='lacks .*/avg'):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
+
+
+def test_a_network_that_does_not_fit_is_refused_before_the_first_step(
+    tmp_path, flags, data_dir):
+  """Another program's momentum, of another shape."""
+  flags(data_dir=data_dir, train_dir=str(tmp_path), batch_size=20, max_steps=1)
+  start = dict(drawn(2), **{'conv1/weights/Momentum': np.zeros([2, 2])})
+  with pytest.raises(checkpoint.CheckpointError, match='conv1/weights/Mome'):
+    cifar10_train.train(cifar10.FAST, cifar10.Widths(2), initial=start)
+  assert os.listdir(tmp_path) == ['lock']
 
 
 def test_unfinished_first_save_starts_again(tmp_path, data_dir, trained, flags):

@@ -628,6 +628,38 @@ def test_a_budget_for_a_network_without_sense(tmp_path, flags, data_dir, narrow,
     assert 0.95 * 0.5 < cifar10.cost(widths)[1] / cifar10.cost(NARROW)[1] <= 0.5
 
 
+def test_a_stop_closes_what_makes_the_moments(monkeypatch):
+  """Its session must not end with the process, which would hang."""
+  closed = []
+
+  def batches(*_):
+    try:
+      yield {}
+    finally:
+      closed.append(True)
+
+  def fit_and_check(found, sizes):
+    next(found)
+    raise KeyboardInterrupt
+  monkeypatch.setattr(thinet_compress, 'sampled_batches', batches)
+  monkeypatch.setattr(thinet_compress.moments, 'fit_and_check', fit_and_check)
+  with pytest.raises(KeyboardInterrupt) as stop:   # Keeps the frames.
+    thinet_compress.make_moments({}, None, [])
+  assert closed and stop
+
+
+def test_weights_that_are_too_large_are_one_sentence(tmp_path, flags, data_dir,
+                                                     trained, monkeypatch):
+  def refitted(*_):
+    raise np.linalg.LinAlgError('Eigenvalues did not converge')
+  monkeypatch.setattr(thinet_compress, 'refitted', refitted)
+  flags(data_dir=data_dir, checkpoint_dir=trained, output_dir=str(tmp_path),
+        conv1_channels=3, reconstruction='network')
+  with pytest.raises(UserError, match='cannot be compressed .*too large'):
+    thinet_compress.compress()
+  assert os.listdir(tmp_path) == ['lock']
+
+
 def test_network_reconstruction_needs_some_images(tmp_path, flags, data_dir,
                                                   trained):
   flags(data_dir=data_dir, checkpoint_dir=trained, output_dir=str(tmp_path),
@@ -705,7 +737,13 @@ def test_the_same_command_again_is_finished_another_is_refused(
                      match='batch_size = 128, not 100'):   # Other positions.
     flags(batch_size=100)
     thinet_compress.compress()
+  flags(batch_size=128)
+  (tmp_path / 'model.ckpt-0.index').write_bytes(b'')
+  with pytest.raises(checkpoint.CheckpointError,
+                     match='conv1_channels = 5, not 6'):
+    compress(flags, data_dir, trained, tmp_path, 6, reconstruction='none')
   assert (tmp_path / 'compress.json').read_bytes() == before
+  assert not os.path.exists(tmp_path / 'damaged')
 
 
 @pytest.mark.parametrize('name, change', [

@@ -194,7 +194,12 @@ def least_squares_order(moments, kernel):
   total = np.sum(flat * (second @ flat)) or 1.0
   # Without it dead or dependent channels would have no inverse.
   ridge = RIDGES[0] * (np.trace(second) / len(second) or 1.0)
-  inverse = np.linalg.inv(second + ridge * np.eye(len(second)))
+  try:
+    np.linalg.cholesky(second + ridge * np.eye(len(second)))
+    inverse = np.linalg.inv(second + ridge * np.eye(len(second)))
+  except np.linalg.LinAlgError:   # Of few samples: float32 left it indefinite.
+    values, vectors = np.linalg.eigh(second)
+    inverse = vectors / (np.maximum(values, 0) + ridge) @ vectors.T
   flat = flat.copy()   # Always the best weights of the channels that are left.
   left, order, costs = list(range(channels)), [], [0.0]
   while left:

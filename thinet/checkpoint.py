@@ -278,6 +278,23 @@ def making(folder):
   return {}
 
 
+def made_with(folder, names):
+  """The settings that a network was made with, as its JSON says.
+
+  They are known even if all its checkpoints are damaged.
+
+  Args:
+    folder: the network's.
+    names: of the settings to look for in a compress.json, which holds others.
+
+  Returns:
+    Name -> value; empty if the folder has no JSON, or no checkpoint.
+  """
+  made = making(folder) if paths(folder) else {}
+  return made.get('settings') or {name: made[name] for name in names
+                                  if name in made}
+
+
 def move_aside(path):
   """Moves a checkpoint's files into `damaged`; returns where they are.
 
@@ -357,13 +374,24 @@ def restore(session, checkpoint):
     name = var.op.name
     value = (np.asarray(json.dumps(checkpoint.settings)) if name == SETTINGS
              else checkpoint.arrays.get(name))
-    if value is None or value.shape != tuple(var.shape.as_list()) or (
-        name != SETTINGS and value.dtype != var.dtype.as_numpy_dtype):
-      raise CheckpointError('Checkpoint %s lacks %s, or has another shape or '
-                            'type of it; name another folder.' % (
-                                checkpoint.path, name))
+    require_fit(checkpoint.path, var, value)
     values[var] = value
   assign(session, values)
+
+
+def require_fit(path, var, value):
+  """Raises CheckpointError unless a checkpoint's array is a variable's value.
+
+  Args:
+    path: of the checkpoint, or its folder.
+    var: variable.
+    value: array, or None if there is none.
+  """
+  name = var.op.name
+  if value is None or value.shape != tuple(var.shape.as_list()) or (
+      name != SETTINGS and value.dtype != var.dtype.as_numpy_dtype):
+    raise CheckpointError('Checkpoint %s lacks %s, or has another shape or '
+                          'type of it; name another folder.' % (path, name))
 
 
 def save(folder, arrays, settings, step=0, keep=1):

@@ -5,6 +5,7 @@ a loss that is not finite stops the training before it is saved; CheckpointHook;
 EvaluationHook, which does nothing more when a signal stops the training.
 """
 import datetime
+import re
 import signal
 import time
 import typing
@@ -122,12 +123,23 @@ class StepCounter(_Hook):
       self.loop = None
 
   def run_steps(self, session, train_op):
-    """Runs as many steps as can run at once."""
-    if self.loop:
-      self.count = self._training.in_one_loop(self.step)
-      session.run(self.loop.made, {self.loop.count: self.count})
-    else:
-      session.run(train_op)
+    """Runs as many steps as can run at once.
+
+    Raises:
+      NotFiniteError: what a histogram shows is not finite.
+    """
+    try:
+      if self.loop:
+        self.count = self._training.in_one_loop(self.step)
+        session.run(self.loop.made, {self.loop.count: self.count})
+      else:
+        session.run(train_op)
+    except tf.errors.InvalidArgumentError as error:
+      words = re.search(r'\w+ in (summary )?histogram( for: \S+)?',
+                        error.message, re.IGNORECASE)
+      if not words:
+        raise
+      raise NotFiniteError('%s at step %d' % (words[0], self.step))
 
   def after_run(self, run_context, run_values):
     self.step += self.count
