@@ -87,7 +87,7 @@ SENSITIVITY_IMAGES = 2000
 SENSITIVITY_ERRORS = 0.03, 0.1, 0.3
 LEAST_ERROR = 0.003      # Sensitivities at smaller ones are rounding.
 MOMENTS = 1              # Raise it if the program finds other moments,
-LOSSES = 1               # or other losses of the same network.
+LOSSES = 2               # or other losses of the same network.
 
 
 class Parent(typing.NamedTuple):
@@ -407,7 +407,6 @@ def layer_losses(parent, found, sample):
     if len(order) == 1:   # It cannot be narrower.
       losses[layer], sensitivities[layer] = np.array([np.inf, 0.0]), {}
       continue
-    errors = np.maximum.accumulate(errors)   # Of few samples any.
     nearest = sorted({1 + int(np.argmin(np.abs(errors[1:-1] - error)))
                       for error in SENSITIVITY_ERRORS})
     measured = {}

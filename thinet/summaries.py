@@ -114,7 +114,7 @@ def add_curves(logits, labels):
   """
   values = [tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(
       labels=labels, logits=logits)), tf.reduce_mean(tf.cast(tf.equal(
-          tf.argmax(logits, 1, output_type=tf.int32), labels), tf.float32))]
+          tf.argmax(logits, 1), tf.cast(labels, tf.int64)), tf.float32))]
   for tag, value in zip(CURVES, values):
     # Not tf.summary.scalar, which takes no blanks and no @.
     tf.add_to_collection(tf.GraphKeys.SUMMARIES,
