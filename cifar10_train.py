@@ -150,7 +150,7 @@ def resume_point(folder, plan):
     UserError: it has more steps than the plan.
     CheckpointError: it was made with other settings.
   """
-  made = checkpoint.made_with(folder, [*plan.training.settings, 'criterion'])
+  made = checkpoint.made_with(folder)
   if made:   # Before what is damaged is moved aside.
     require_same(folder, made, plan)
   found = checkpoint.read_to_continue(folder, cifar10.shapes_like)

@@ -520,22 +520,17 @@ def finished(parent, sample, report):
   Raises:
     CheckpointError: it holds another one.
   """
-  usual = cifar10.Widths()
-
   def require_same(made):
-    widths = usual._replace(**{name: made[name] for name in usual._fields
-                               if name in made})
-    made = {name: value for name, value in made.items()
-            if name not in usual._fields}
-    checkpoint.require_same(
-        FLAGS.output_dir, dict(made, **cifar10.narrowed(widths)), settings_of(
-            # Those of a budget follow from all else.
-            parent, sample, widths if cifar10.given(COSTS) else
-            cifar10.asked_widths(cifar10.widths_of(parent.arrays))))
+    if cifar10.given(COSTS):   # The widths follow from all else.
+      widths = cifar10.Widths(**{name: made[name]
+                                 for name in cifar10.Widths._fields
+                                 if name in made})
+    else:
+      widths = cifar10.asked_widths(cifar10.widths_of(parent.arrays))
+    checkpoint.require_same(FLAGS.output_dir, made,
+                            settings_of(parent, sample, widths))
 
-  made = checkpoint.made_with(FLAGS.output_dir, [
-      *settings_of(parent, sample, usual), *usual._fields,
-      *(name + '_share' for name in COSTS)])
+  made = checkpoint.made_with(FLAGS.output_dir)
   if made:   # Before what is damaged is moved aside.
     require_same(made)
   found = checkpoint.read_to_continue(FLAGS.output_dir, cifar10.shapes_like)
@@ -701,7 +696,7 @@ def compress():
   path = write(parent, settings, choices, kept, changed, details)
   clock.append(time.perf_counter())
   result = dict(
-      settings, **spent, **widths._asdict(),
+      spent, settings=settings, **widths._asdict(),
       parent_widths=parent_widths._asdict(),
       command=cifar10.command(), device=operations.device(),
       checkpoint_digest=checkpoint.digest(path),

@@ -271,8 +271,8 @@ def expected(settings, data, network):
   """How this sweep makes a network.
 
   Returns:
-    name -> value, as in the settings of run.json or in compress.json; `parent`
-    is another such dict. None is what is not known without data.
+    name -> value, as in the settings of run.json or compress.json; `parent` is
+    another such dict. None is what is not known without data.
   """
   common = {'random_streams': cifar10_input.RANDOM_STREAMS,
             'data_digest': data.training, 'seed': network.seed,
@@ -313,7 +313,7 @@ def misfits(settings, data, network):
   """Yields (name, value, wanted value) of all that does not fit the sweep."""
   report = made(settings, network)
   if report is not None:
-    values = report.get('settings') if network.is_training else report
+    values = report.get('settings')
     yield from differences(values if isinstance(values, dict) else {},
                            expected(settings, data, network))
     if network.is_training:

@@ -101,7 +101,7 @@ def read_making(folder):
 
 def check_same(result, made):
   """Raises ValueError unless eval.json rates the network that was made."""
-  settings = made.get('settings', made)
+  settings = made['settings']
   for name in SHARED:
     usual = cells.OTHERS.get(name)
     if result.get(name, usual) != settings.get(name, usual):
@@ -133,7 +133,7 @@ def described(result, made):
     As read_network, which says what is raised, too.
   """
   # Its settings, its parent's, and so on up to the training from scratch.
-  line = [made.get('settings', made)]
+  line = [made['settings']]
   while 'parent' in line[-1]:
     line.append(line[-1]['parent'])
   for each in line:

@@ -143,7 +143,7 @@ def compress(flags):
   os.makedirs(flags['output_dir'], exist_ok=True)
   save(flags['output_dir'], 0, settings)
   files.write_json(os.path.join(flags['output_dir'], 'compress.json'), {
-      **settings, **widths, 'seconds': {'moments': 3.0, 'write': 1.0}})
+      'settings': settings, **widths, 'seconds': {'moments': 3.0, 'write': 1.0}})
 
 
 def finetune(flags):
@@ -151,7 +151,7 @@ def finetune(flags):
   folder = flags['checkpoint_dir']
   made = os.path.join(folder, 'compress.json')
   if os.path.exists(made):
-    slim = files.read_json(made)
+    slim = files.read_json(made)['settings']
     modes = {name: slim[name] for name in ('criterion', 'reconstruction')}
   else:
     slim = files.read_json(os.path.join(folder, 'run.json'))['settings']

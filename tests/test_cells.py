@@ -102,6 +102,10 @@ def edit(path, **values):
   files.write_json(str(path), found)
 
 
+def edit_settings(path, **values):
+  edit(path, settings=dict(files.read_json(str(path))['settings'], **values))
+
+
 def test_without_a_question_status_says_which_there_are(capsys):
   for arguments in ([], ['stats']):
     assert status.main(arguments) == 2
@@ -284,9 +288,7 @@ def test_networks_made_by_hand_in_another_way_do_not_fit(
     sweep, data_dir, change, name, sentence):
   path = sweep / name / ('run.json' if (sweep / name / 'run.json').exists()
                          else 'compress.json')
-  if path.name == 'run.json':
-    change = {'settings': {**files.read_json(str(path))['settings'], **change}}
-  edit(path, **change)
+  edit_settings(path, **change)
   misfit, _ = answer(settings(sweep.parent, data_dir))
   assert misfit.startswith('%s was made ' % (sweep / name)), misfit
   assert sentence in misfit and misfit.endswith('name another OUT.')
@@ -301,7 +303,9 @@ def test_a_training_from_scratch_has_the_widths_of_its_budget(sweep, data_dir):
   (scratch / 'eval.json').unlink()
   assert answer(chosen)[1].keys() == {'scratch_budget0.25'}
   # One compression was made again and chose other widths.
-  edit(sweep / 'thinet_none_budget0.25' / 'compress.json', local3_units=97)
+  again = sweep / 'thinet_none_budget0.25' / 'compress.json'
+  edit(again, local3_units=97)
+  edit_settings(again, local3_units=97)
   for lists in ({}, dict(budgets=(), modes=[], controls=[])):
     assert answer(chosen._replace(**lists)) == (
         '%s was trained with local3_units=96, but the compressions of its '
@@ -313,7 +317,7 @@ def test_a_training_from_scratch_has_the_widths_of_its_budget(sweep, data_dir):
   for folder in sweep.glob('thinet_none_budget*'):
     shutil.rmtree(folder)
   # Nor does one whose widths were given by hand.
-  edit(last / 'compress.json', parameters_share=None)
+  edit_settings(last / 'compress.json', parameters_share=None)
   assert 'parameters_share=None, not 0.25; ' in answer(chosen)[0]
 
 

@@ -617,7 +617,8 @@ def test_damaged_checkpoints(tmp_path, stopped, trained, flags, capsys):
   # A compression's folder, whose network is damaged, is no training's either.
   os.unlink(damaged / 'run.json')
   files.write_json(str(damaged / 'compress.json'), {
-      'criterion': 'l1', 'random_streams': cifar10_input.RANDOM_STREAMS})
+      'settings': {'criterion': 'l1',
+                   'random_streams': cifar10_input.RANDOM_STREAMS}})
   with pytest.raises(checkpoint.CheckpointError, match='was made without'):
     cifar10_train.train(cifar10.PUBLISHED, cifar10.Widths(12))
   os.rename(damaged / 'compress.json', damaged / 'run.json')

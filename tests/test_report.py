@@ -45,7 +45,7 @@ def write(folder, **values):
   values = dict({'split': 'test', 'weights': 'averaged', 'global_step': 0,
                  'data_digest': 'tested'}, **values)
   for name, making in made.items():
-    settings = making.setdefault('settings', {}) if name == 'run' else making
+    settings = making.setdefault('settings', {})
     settings.update((key, values[key]) for key in reading.SHARED
                     if key in values)
     settings.setdefault('data_digest', 'trained')
@@ -249,9 +249,9 @@ def test_networks_csv_by_hand(tmp_path):
             'end': '2026-11-23T05:59:34+00:00'})
   modes = dict(conv1_channels=8, criterion='l1', reconstruction='full', seed=3)
   write(tmp_path / 'seed7' / 'b', top1=13.5, top5=60.25, fine_tuned=False,
-        **modes, compress=dict(slim, seconds={'moments': 0.25, 'choice': 1.5},
-                               conv2_channels=64, parameters=974442,
-                               git_commit='1' * 40))
+        **modes, compress={'settings': slim, 'conv2_channels': 64,
+                           'seconds': {'moments': 0.25, 'choice': 1.5},
+                           'parameters': 974442, 'git_commit': '1' * 40})
   write(tmp_path / 'seed7' / 'c', top1=75.0, top5=98, fine_tuned=True, **modes,
         run={'settings': {'parent': slim, 'schedule': 'finetune', 'seed': 3,
                           'precision': 'float32'}, 'epochs': 5})
@@ -546,15 +546,18 @@ def test_values_of_other_types_are_left_out_or_shown(tmp_path, name):
         criterion='l1', reconstruction='full', fine_tuned=False, seed=1,
         **{'run' if name == 'eval' else name: {
             'seconds': 3, 'git_commit': 'a', 'end': 'b', 'device': 'c',
-            'parent': {'seed': 1, 'schedule': 'fast', 'precision': 'float32',
-                       'data_digest': 'trained'}}})
+            'settings': {'parent': {
+                'seed': 1, 'schedule': 'fast', 'precision': 'float32',
+                'data_digest': 'trained'}}}})
   path = str(folder / (name + '.json'))
   good, shown = files.read_json(path), 0
-  for key in [*good, *good.get('settings', {}), *good.get('parent', {})]:
+  settings = good.get('settings', {})
+  for key in [*good, *settings, *settings.get('parent', {})]:
     for value in VALUES:
-      for where in ('', 'settings', 'parent'):
-        changed = json.loads(json.dumps(good))
-        inner = changed.get(where, {}) if where else changed
+      for where in ([], ['settings'], ['settings', 'parent']):
+        inner = changed = json.loads(json.dumps(good))
+        for step in where:
+          inner = inner.get(step, {})
         inner[key] = value
         files.write_json(path, changed)
         try:
@@ -797,11 +800,11 @@ def budgets(tmp_path):
                   parameters_share=0.25)
     name = 'least_squares_network_budget0.25'
     write(above / name, **widths, **mode, **costs, fine_tuned=False, top1=slim,
-          top5=97, compress=dict(shares))
+          top5=97, compress={'settings': dict(shares)})
     if seed == 0:
       write(above / 'by_hand', **dict(widths, local3_units=100), **mode,
-            fine_tuned=False, top1=69, top5=97, compress=dict(
-                shares, parameters_share=0.5))
+            fine_tuned=False, top1=69, top5=97, compress={
+                'settings': dict(shares, parameters_share=0.5)})
     write(above / (name + '_finetuned'), **widths, **mode, **costs,
           fine_tuned=True, top1=tuned, top5=98, run={'settings': {
               'parent': shares}})

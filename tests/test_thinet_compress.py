@@ -684,7 +684,7 @@ def test_no_locations_means_all_positions(tmp_path, flags, data_dir, trained,
   report, _ = compress(flags, data_dir, trained, tmp_path, 5,
                        locations_per_image=0)
   assert report['samples'] == {'conv1': 500 * 144}
-  assert report['locations_per_image'] == 144
+  assert report['settings']['locations_per_image'] == 144
   ours, textbooks = (
       [(stored_rows[:, order[:count]].sum(1) ** 2).sum()
        for count in range(1, 13)]

@@ -207,21 +207,21 @@ def read_newest(folder, shapes_like, averaged=True):
   Raises:
     CheckpointError: there is none; the text has the command that made it.
   """
-  error = None
+  damages = []
   for path in paths(folder):
     try:
       found = read(path, shapes_like, averaged)
     except DamagedError as damage:
       if path not in paths(folder):   # A training has removed it meanwhile.
         return read_newest(folder, shapes_like, averaged)
-      error = error or damage
+      damages.append(damage)
       continue
-    if error:
-      print('%s; taking %s.' % (error, path), file=sys.stderr)
+    for damage in damages:
+      print('%s; taking %s.' % (damage, path), file=sys.stderr)
     return found
-  if error:
-    raise CheckpointError('%s; make it again with: %s' % (
-        error, making(folder).get('command', 'the command that made it.')))
+  if damages:
+    command = making(folder).get('command', 'the command that made it.')
+    raise CheckpointError('%s; make it again with: %s' % (damages[0], command))
   raise CheckpointError('Folder %s holds no finished checkpoint, '
                         'model.ckpt-STEP; train a network into it first, or '
                         'name another.' % folder)
@@ -278,21 +278,15 @@ def making(folder):
   return {}
 
 
-def made_with(folder, names):
+def made_with(folder):
   """The settings that a network was made with, as its JSON says.
 
   They are known even if all its checkpoints are damaged.
 
-  Args:
-    folder: the network's.
-    names: of the settings to look for in a compress.json, which holds others.
-
   Returns:
     Name -> value; empty if the folder has no JSON, or no checkpoint.
   """
-  made = making(folder) if paths(folder) else {}
-  return made.get('settings') or {name: made[name] for name in names
-                                  if name in made}
+  return making(folder).get('settings', {}) if paths(folder) else {}
 
 
 def move_aside(path):
@@ -466,17 +460,22 @@ def now():
 @functools.cache   # As it was at the first call.
 def git_commit():
   """Commit of these sources, '-dirty' if changed; None outside a checkout."""
+  root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+  if not os.path.lexists(os.path.join(root, '.git')):   # One above is not ours.
+    return None
   try:
     return subprocess.run(
-        ['git', 'describe', '--always', '--dirty', '--abbrev=40'],
-        cwd=os.path.dirname(os.path.abspath(__file__)), check=True,
-        capture_output=True, text=True).stdout.strip()
+        ['git', 'describe', '--always', '--dirty', '--abbrev=40'], cwd=root,
+        check=True, capture_output=True, text=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):
     return None
 
 
 def require_same(folder, found, wanted):
   """Raises CheckpointError if a folder's settings differ from those wanted."""
+  if not found:
+    raise CheckpointError('Folder %s holds a network that these programs did '
+                          'not make; name another.' % folder)
   if wanted.get('random_streams') != found.get('random_streams'):
     raise CheckpointError(
         'Folder %s was made by a version of this program that draws other '
