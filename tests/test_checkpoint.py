@@ -1,6 +1,7 @@
 """Checkpoints that were cut, changed or taken from elsewhere."""
 import os
 import shutil
+import subprocess
 
 from thinet import checkpoint
 from thinet import files
@@ -198,16 +199,19 @@ def test_a_checkpoint_of_a_later_step_is_not_removed(tmp_path):
 
 
 def test_a_good_checkpoint_beside_a_bad_one_is_found(tmp_path, capsys):
-  for step in (1, 2):
+  for step in (1, 2, 3):
     checkpoint.save(str(tmp_path), network(5), {'step': step}, step, keep=3)
-  (tmp_path / 'model.ckpt-2.index').write_bytes(b'')
+    (tmp_path / ('model.ckpt-%d.index' % step)).write_bytes(b'')
+  checkpoint.save(str(tmp_path), network(5), {'step': 1}, 1, keep=3)
   path, _, settings = conftest.newest(tmp_path)
   assert path.endswith('model.ckpt-1') and settings == {'step': 1}
-  assert ('model.ckpt-2 is damaged' in (error := capsys.readouterr().err) and
-          'taking %s.' % path in error)
+  for line, step in zip(capsys.readouterr().err.splitlines(), (3, 2),
+                        strict=True):
+    assert 'model.ckpt-%d is damaged' % step in line
+    assert line.endswith('; taking %s.' % path)
   os.unlink(tmp_path / 'model.ckpt-1.data-00000-of-00001')
   with pytest.raises(CheckpointError,
-                     match='-2 is damaged .*with: the command that made it'):
+                     match='-3 is damaged .*with: the command that made it'):
     conftest.newest(tmp_path)
   files.write_json(str(tmp_path / 'run.json'), {'command': 'python x.py --y'})
   with pytest.raises(CheckpointError, match='again with: python x.py --y'):
@@ -324,12 +328,25 @@ def test_folders_without_checkpoint(tmp_path):
     conftest.newest(tmp_path)
 
 
+@pytest.mark.skipif(not shutil.which('git'), reason='there is no git')
+def test_a_repository_above_the_sources_is_not_theirs(tmp_path, monkeypatch):
+  for command in (['init'], ['-c', 'user.name=a', '-c', 'user.email=b',
+                             'commit', '--allow-empty', '--message=c']):
+    subprocess.run(['git', *command], cwd=tmp_path, check=True)
+  for root, digits in ((tmp_path, 40), (tmp_path / 'inner', 0)):
+    root.mkdir(exist_ok=True)
+    monkeypatch.setattr(checkpoint, '__file__', str(root / 'thinet' / 'x.py'))
+    assert len(checkpoint.git_commit.__wrapped__() or '') == digits
+
+
 def test_other_settings_are_refused_with_both_values():
   checkpoint.require_same('f', {'seed': 1}, {'seed': 1})
   with pytest.raises(CheckpointError,
                      match='f was made by a version .* other images from the '
                            'same seed; name another folder'):
     checkpoint.require_same('f', {'seed': 1}, {'seed': 1, 'random_streams': 2})
+  with pytest.raises(CheckpointError, match='f holds a network that these'):
+    checkpoint.require_same('f', {}, {'random_streams': 2})
   with pytest.raises(CheckpointError, match='f was made with seed = 1, not 2'):
     checkpoint.require_same('f', {'seed': 1}, {'seed': 2})
   for name, words in [('data_digest', 'other images than --data_dir has now'),

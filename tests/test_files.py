@@ -25,7 +25,10 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
   with pytest.raises(TypeError):
     files.write_json(path, {'b': object()})
   assert files.read_json(path)['b'] == [1, 2]
-  assert os.listdir(tmp_path) == ['x.json']
+  (tmp_path / 'y.json').mkdir()
+  with pytest.raises(FileError, match='y.json is a folder'):
+    files.write_json(str(tmp_path / 'y.json'), {'a': 1})
+  assert sorted(os.listdir(tmp_path)) == ['x.json', 'y.json']
   with pytest.raises(FileError, match='none cannot be written to'):
     files.write_json(str(tmp_path / 'none' / 'x.json'), {'a': 1})
 
@@ -63,6 +66,15 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
   happened.clear()
   files.make_folder(str(tmp_path / 'a' / 'b'))
   assert happened == [('sync', tmp_path.name), ('sync', 'a')]
+
+
+def test_a_file_has_the_rights_that_the_umask_leaves(tmp_path):
+  before = os.umask(0o027)
+  try:
+    files.write(str(tmp_path / 'x'), b'abc')
+  finally:
+    os.umask(before)
+  assert os.stat(tmp_path / 'x').st_mode & 0o777 == 0o640
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):

@@ -12,10 +12,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 import stat
 import sys
-import tempfile
 import time
 
 PROBES, PROBE_SECONDS = 10, 0.05   # A lock that `held` looks at is free again.
@@ -122,28 +122,37 @@ def require_writable(folder):
                     'another.' % folder)
 
 
-def write(path, content):
-  """Writes bytes to a temporary file, which is then renamed to the path.
+@contextlib.contextmanager
+def replacing(path, name=None):
+  """Gives a file its name when all of it is on the disk.
+
+  Args:
+    path: the file's.
+    name: in the temporary file's; by default the file's own.
+
+  Yields:
+    Path of the temporary file, to be made; it is gone if the block raises.
 
   Raises:
     OSError: the folder cannot be written to; the path is as it was.
   """
-  (folder, name), part = os.path.split(path), None
-  folder = folder or '.'
+  folder, own = os.path.split(path)
+  part = os.path.join(folder, '.%s.%s.part' % (name or own,
+                                               secrets.token_hex(4)))
   try:
-    handle, part = tempfile.mkstemp(prefix='.%s.' % name, suffix='.part',
-                                    dir=folder)
-    with open(handle, 'wb') as target:
-      target.write(content)
-      target.flush()
-      os.fsync(handle)
-    os.chmod(part, 0o644)
+    yield part
+    sync(part)
     os.replace(part, path)
-    part = None
-    sync(folder)
+    sync(folder or '.')
   finally:
-    if part:
+    with contextlib.suppress(FileNotFoundError):
       os.unlink(part)
+
+
+def write(path, content):
+  """Writes bytes to a file, as by replacing, which says what is raised."""
+  with replacing(path) as part, open(part, 'xb') as target:
+    target.write(content)
 
 
 def remove_parts(path):

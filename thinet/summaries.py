@@ -8,12 +8,10 @@ with the removed ones dimmed. CUSTOM SCALARS: what belongs in one chart. TEXT:
 the commands, and the channels of a compression in the order of removal.
 HPARAMS: a row for each evaluated network, with its settings, accuracy and cost.
 """
-import contextlib
 import hashlib
 import json
 import os
 import shlex
-import tempfile
 import time
 
 from thinet import checkpoint
@@ -162,22 +160,15 @@ def write_row(folder, settings, result):
       metrics=[hparams_summary.Metric(PRECISION % 1, display_name='top-1'),
                hparams_summary.Metric(PRECISION % 5, display_name='top-5')])
   row = hparams_summary.hparams_pb(values, trial_id=name)
-  with checkpoint.writing(folder), contextlib.ExitStack() as undo:
-    # Not named as events, which TensorBoard would read.
-    handle, part = tempfile.mkstemp(prefix='.hparams.', suffix='.part',
-                                    dir=folder)
-    undo.callback(os.unlink, part)
-    os.close(handle)
+  # Not named as events, which TensorBoard would read.
+  with checkpoint.writing(folder), files.replacing(
+      os.path.join(folder, ROW), 'hparams') as part:
     with tf.io.TFRecordWriter(part) as writer:
       for event in [tf.Event(file_version='brain.Event:2')] + [
           tf.Event(summary=tf.Summary.FromString(each.SerializeToString()))
           for each in (heading, row)]:
         event.wall_time = time.time()
         writer.write(event.SerializeToString())
-    files.sync(part)
-    os.chmod(part, 0o644)
-    os.replace(part, os.path.join(folder, ROW))
-    undo.pop_all()
 
 
 def filters(kernel, kept):
