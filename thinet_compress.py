@@ -696,7 +696,7 @@ def compress():
   path = write(parent, settings, choices, kept, changed, details)
   clock.append(time.perf_counter())
   result = dict(
-      spent, settings=settings, **widths._asdict(),
+      spent, settings=settings, seed=FLAGS.seed, **widths._asdict(),
       parent_widths=parent_widths._asdict(),
       command=cifar10.command(), device=operations.device(),
       checkpoint_digest=checkpoint.digest(path),
