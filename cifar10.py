@@ -72,7 +72,7 @@ WARMUP = 0.05                   # Share of steps in which a linear rate rises.
 # Errors that the user, or the system's owner, can put right.
 FAULTS = (UserError, files.FileError, OSError)
 
-# Requests to end: a closed terminal, Ctrl-C, Ctrl-\\, kill, and what batch
+# Requests to end: a closed terminal, Ctrl-C, Ctrl-\, kill, and what batch
 # systems send ahead of a limit.
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM,
          signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
@@ -531,9 +531,9 @@ def learning_rate_at(global_step, schedule, rate, steps_per_epoch, last_step):
     schedule: a Schedule.
     rate: float or float32 scalar tensor, the highest learning rate; it is not
       reached if warmup_steps are more than 5 % of a linear schedule's steps.
-    steps_per_epoch: float.
-    last_step: number of steps in all, where a linear rate reaches 0; not used
-      by the tutorial's schedule.
+    steps_per_epoch: float, for the tutorial's schedule.
+    last_step: number of steps in all, where a linear rate reaches 0; for linear
+      schedules.
 
   Returns:
     float32 scalar tensor.
@@ -683,8 +683,6 @@ def _parse(argv, script):
   for argument in argv[1:] + [here]:   # TensorFlow takes no other names.
     if any('\ud800' <= letter <= '\udfff' for letter in argument):
       _refuse('Name %a is not UTF-8; rename that file or folder.' % argument, 2)
-    if re.match('--?[a-z]+_dir=[a-z0-9]+://', argument):
-      _refuse('%s is no local folder; name one.' % argument, 2)
   try:
     rest = FLAGS(argv)
   except tf.app.flags.Error as error:
@@ -692,6 +690,11 @@ def _parse(argv, script):
   except SystemExit:   # absl has printed help, and would exit with 1.
     sys.stdout.flush()
     sys.exit(0)
+  for name in FLAGS:
+    if name.endswith('_dir') and re.match('[a-z0-9]+://',
+                                          FLAGS[name].value or ''):
+      _refuse('--%s=%s is no local folder; name one.' % (
+          name, FLAGS[name].value), 2)
   # The scripts share definitions, but none takes a flag that it ignores.
   key = {flag.name for flag in FLAGS.get_key_flags_for_module(script)}
   ours = {flag.name for module, defined in FLAGS.flags_by_module_dict().items()

@@ -85,7 +85,7 @@ def read(name):
     UserError: it has no averages, but they are asked for.
     CheckpointError: there is none, or it is of another network.
   """
-  found = checkpoint.read_named(name, cifar10.shapes_like, averaged=False)
+  found = checkpoint.read_named(name, cifar10.shapes_like)
   for variable in cifar10.shapes_like(found.arrays):
     average = variable + suffix(FLAGS.weights)
     if average not in found.arrays:
@@ -184,8 +184,9 @@ def described(found, data_digest, counts, made):
       result[key] = found.settings[key]
   with contextlib.suppress(KeyError, TypeError, ValueError):
     seconds = made['seconds']
-    result['seconds'] = float(sum(seconds.values())
-                              if isinstance(seconds, dict) else seconds)
+    if made.get('step', step_of(found)) == step_of(found):   # Not an older one.
+      result['seconds'] = float(sum(seconds.values())
+                                if isinstance(seconds, dict) else seconds)
   return result
 
 
@@ -462,9 +463,6 @@ def serving_signatures(widths):
 
 def describe_export(folder, signatures, names):
   """Prints what export wrote."""
-  size = sum(os.path.getsize(os.path.join(above, name))
-             for above, _, found in os.walk(folder) for name in found)
-
   def tensors(infos):
     return ', '.join('%s %s [%s]' % (
         name, tf.as_dtype(info.dtype).name, ', '.join(
@@ -472,7 +470,7 @@ def describe_export(folder, signatures, names):
             for dim in info.tensor_shape.dim))
                      for name, info in sorted(infos.items()))
 
-  print('%s: SavedModel of %.2f MB' % (folder, size / 1e6))
+  print('%s: SavedModel of %.2f MB' % (folder, files.size(folder) / 1e6))
   for name, signature in signatures.items():
     print('signature %s: %s -> %s' % (name, tensors(signature.inputs),
                                       tensors(signature.outputs)))

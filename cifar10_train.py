@@ -3,7 +3,7 @@
   python cifar10_train.py --train_dir=runs/seed0/scratch_64 --conv1_channels=64
 
 Step 0 has loss = 4.68, and 128 epochs reach about 85 %; on two cores they take
-half an hour to an hour, with 8 channels half of it. The same command continues
+about an hour, with 8 channels half of it. The same command continues
 an interrupted run, bit for bit as if it had never stopped, and says so when the
 run is finished. Ctrl-C, a closed terminal and other signals that ask it to end
 save a checkpoint first. TensorBoard and the log show top-1 of the averaged

@@ -10,8 +10,8 @@
 #   ./run_experiments.sh status                        # how far it is
 #
 # The same command continues an interrupted sweep, and repeats nothing that
-# results/status.py finds finished. Settings come from the environment, below with
-# their defaults; words of a list are separated by blanks, commas or new lines.
+# results/status.py finds finished. Settings come from the environment, below
+# with their defaults; blanks, commas or new lines separate the words of a list.
 [ -n "${BASH_VERSION:-}" ] || { echo "run_experiments.sh: run it with bash." >&2
                                 exit 2; }
 set -feuo pipefail   # -f: no word of a setting is a file pattern.
@@ -24,12 +24,11 @@ arguments=("$@") demo=
 if [[ ${1:-} == demo ]]; then
   demo=yes; shift
 fi
-case "${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
-  '' | plan | status | slurm | cell | table) ;;
-  -h | --help) echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]"
-     exit ;;
-  *) echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]" >&2
-     exit 2 ;;
+usage="usage: $0 [demo] [plan | status | slurm [sbatch options]]"
+case "$#${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
+  0 | 1plan | 1status | *slurm | *cell | *table) ;;
+  *-h | *--help) echo "$usage"; exit ;;
+  *) echo "$usage" >&2; exit 2 ;;
 esac
 settings=(PYTHON DATA_DIR OUT WIDTHS BUDGETS SEEDS SCHEDULE EPOCHS PRECISION
           FINETUNE_EPOCHS MODES CONTROLS JOBS GPUS)

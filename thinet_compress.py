@@ -223,10 +223,9 @@ def networks_side_by_side(original, slim_weights, kept, num_images, batch_size,
             shape, seed, 'refits/' + use, number))
 
 
-def descend(gradients, number, rate, steps_per_epoch, last_step):
+def descend(gradients, number, rate, last_step):
   """A step by the fast schedule's rule, for refit.refit_network."""
-  rate = cifar10.learning_rate_at(number, cifar10.FAST, rate, steps_per_epoch,
-                                  last_step)
+  rate = cifar10.learning_rate_at(number, cifar10.FAST, rate, None, last_step)
   return tf.group(*(cifar10.descend(var, gradient, rate, cifar10.FAST.momentum)
                     for var, gradient in gradients))
 
@@ -236,7 +235,7 @@ def refitted(weights, changed, kept, sample):
 
   Args:
     weights: name -> array, the parent's averages.
-    changed: name -> array, the weights that were refitted or scaled.
+    changed: name -> array, the weights that were refitted.
     kept: layer -> sorted indices of the kept channels.
     sample: Sample; as many images are taken.
   """
@@ -273,7 +272,7 @@ def parent_network():
                     'name another.' % FLAGS.output_dir)
   found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
   for name, width in cifar10.widths_of(found.arrays)._asdict().items():
-    if not 0 < (FLAGS[name].value or width) <= width:
+    if (FLAGS[name].value or 0) > width:
       raise UserError('--%s=%d cannot be kept of the %d %s in %s; give 1 to '
                       '%d.' % (name, FLAGS[name].value, width,
                                name.split('_')[1], found.path, width))
@@ -538,7 +537,9 @@ def finished(parent, sample, report):
     return False
   require_same(found.settings)
   try:
-    if files.read_json(report).get('checkpoint_digest') != found.digest:
+    said = files.read_json(report)
+    if (said.get('settings'), said.get('checkpoint_digest')) != (
+        found.settings, found.digest):
       return False
   except (OSError, ValueError):   # Made again.
     return False

@@ -34,6 +34,7 @@ import cifar10
 import cifar10_eval
 import cifar10_input
 from thinet import checkpoint
+from thinet import files
 from thinet import tensorflow as tf
 import timing
 
@@ -56,8 +57,7 @@ def exported(widths, folder):
       for name, shape in cifar10.weight_shapes(widths).items()
       for suffix in ('', checkpoint.AVERAGE)}, 'averaged', folder,
                       cifar10_input.CLASS_NAMES)
-  return sum(os.path.getsize(os.path.join(where, name))
-             for where, _, names in os.walk(folder) for name in names)
+  return files.size(folder)
 
 
 def loaded(folder, one_at_a_time=False):
@@ -119,7 +119,12 @@ def main(argv=None):
   del argv
   networks = {str(width): cifar10.Widths(width) for width in WIDTHS}
   for folder in FLAGS.checkpoint_dirs:
-    networks[os.path.basename(os.path.normpath(folder))] = cifar10.widths_of(
+    name = os.path.basename(os.path.normpath(folder))
+    if name in networks:
+      raise cifar10_input.UserError('--checkpoint_dirs=%s: two networks are '
+                                    'called %s; rename one folder.' % (
+                                        ','.join(FLAGS.checkpoint_dirs), name))
+    networks[name] = cifar10.widths_of(
         checkpoint.read_newest(folder, cifar10.shapes_like).arrays)
   images = np.random.default_rng(0).integers(
       0, 256, [128, 32, 32, 3], dtype=np.uint8)

@@ -1,6 +1,6 @@
 """Measures a network as a SavedModel and in three forms of TFLite.
 
-  python benchmarks/tflite.py --data_dir=data \
+  python benchmarks/tflite.py --data_dir=data \\
       --checkpoint_dir=runs/seed0/scratch_64 [--json]
 
 Exports the network by cifar10_eval.py and converts its signature standardized,
@@ -126,12 +126,6 @@ def saved_runner(folder):
   return lambda image: run(image).argmax(), lambda images: images
 
 
-def size_of(folder):
-  """Bytes of all files below a folder."""
-  return sum(os.path.getsize(os.path.join(where, name))
-             for where, _, names in os.walk(folder) for name in names)
-
-
 def latencies(runs, image):
   """Medians in milliseconds: form -> of running one image, in turn."""
   times = {form: [] for form in runs}
@@ -152,7 +146,7 @@ def measured(checkpoint_dir, data_folder):
   with tempfile.TemporaryDirectory() as root:
     folder = os.path.join(root, 'model')
     exported(checkpoint_dir, folder)
-    sizes = {'savedmodel': size_of(folder)}
+    sizes = {'savedmodel': files.size(folder)}
     runs = {'savedmodel': saved_runner(folder)}
     for form in ('float', 'dynamic_range', 'integer'):
       content = converted(folder, form, calibration)

@@ -78,7 +78,7 @@ def parsed(doc, processes, parts=()):
   if flags.only:
     serve(lambda: processes[flags.only](flags.data_dir))
     sys.exit(0)
-  if not has_bfloat16():
+  if not parts and not has_bfloat16():   # Parts are a GPU's.
     print(NO_BFLOAT16, file=sys.stderr, flush=True)
   return flags
 

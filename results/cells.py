@@ -216,7 +216,8 @@ def read(path):
 def made(settings, network):
   """What run.json or compress.json says of a network, or None."""
   name = 'run.json' if network.is_training else 'compress.json'
-  return read(os.path.join(folder(settings, network), name))
+  report = read(os.path.join(folder(settings, network), name))
+  return report if report and isinstance(report.get('settings'), dict) else None
 
 
 def rated(settings, network):
@@ -313,8 +314,7 @@ def misfits(settings, data, network):
   """Yields (name, value, wanted value) of all that does not fit the sweep."""
   report = made(settings, network)
   if report is not None:
-    values = report.get('settings')
-    yield from differences(values if isinstance(values, dict) else {},
+    yield from differences(report['settings'],
                            expected(settings, data, network))
     if network.is_training:
       epochs = (settings.finetune_epochs if network.fine_tuned else
@@ -379,9 +379,7 @@ def check_parents(settings, networks_, finished):
   for network in filter(lambda each: each.parent, networks_):
     report = made(settings, network)
     _, digest = finished(network.parent)
-    about = report and report.get('settings', report)
-    if digest and isinstance(about, dict) and digest != about.get(
-        'parent_digest'):
+    if report and digest and digest != report['settings'].get('parent_digest'):
       raise MisfitError(
           '%s was made from other weights than %s has now; move it out of OUT, '
           'or name another OUT.' % (folder(settings, network),

@@ -161,7 +161,8 @@ def as_csv(columns, lines):
   writer = csv.DictWriter(text, columns, extrasaction='ignore',
                           lineterminator='\n')
   writer.writeheader()
-  writer.writerows(lines)
+  writer.writerows({name: reading.plain(value) for name, value in line.items()}
+                   for line in lines)
   return text.getvalue().encode()
 
 

@@ -215,6 +215,8 @@ ANSWERS = {'plan': say_plan, 'left': say_left, 'cell': say_cell,
 
 def show(lines):
   """Prints lines; returns the exit code: 141 if nobody reads."""
+  if sys.stdout is None:   # Closed from the start.
+    return 141
   if sys.stdout.errors == 'strict':   # Folders have any name.
     sys.stdout.reconfigure(errors='backslashreplace')
   try:
@@ -262,11 +264,11 @@ def read_sweep(cell=None):
 
 def main(arguments):
   what, *words = arguments or ['']
-  if what not in ANSWERS:
+  about_a_cell = what in ('cell', 'widths') or what == 'left' and words
+  if what not in ANSWERS or about_a_cell and len(words) < 3:
     print(__doc__, file=sys.stderr)
     return 2
-  found = read_sweep(cell_of(words) if words and what in (
-      'cell', 'left', 'widths') else None)
+  found = read_sweep(cell_of(words) if about_a_cell else None)
   if not found:
     return 2
   return show(ANSWERS[what](pace.Sweep(*found), *words))

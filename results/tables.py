@@ -162,9 +162,9 @@ def by_cell(table, size='conv1_channels'):
           for row in table}
 
 
-def narrow(table, columns=None):
-  """Top-1 with n, a line a width; columns: heading -> mode, else FRONT."""
-  columns, cells = columns or FRONT, by_cell(table)
+def narrow(table, columns=FRONT):
+  """Top-1 with n, a line a width; columns: heading -> mode."""
+  cells = by_cell(table)
   widths = sorted({key[0] for key in cells if key[1:] in columns.values()},
                   reverse=True)
   return grid([['conv1'] + list(columns)] + [

@@ -143,7 +143,7 @@ def compress(flags):
   os.makedirs(flags['output_dir'], exist_ok=True)
   save(flags['output_dir'], 0, settings)
   files.write_json(os.path.join(flags['output_dir'], 'compress.json'), {
-      'settings': settings, **widths, 'seconds': {'moments': 3.0, 'write': 1.0}})
+      **widths, 'settings': settings, 'seconds': {'moments': 3.0, 'write': 1}})
 
 
 def finetune(flags):

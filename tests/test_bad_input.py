@@ -91,6 +91,7 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('train', '--unknown=1', "Unknown command line flag 'unknown'"),
     ('train', '--output_dir=x', '--output_dir is not for this script'),
     ('train', '--train_dir=gs://a/b', 'is no local folder; name one'),
+    ('train', '--train_dir gs://a/b', 'is no local folder; name one'),
     ('eval', '--export_dir=file:///a/b', 'is no local folder; name one'),
     ('train', 'stray', 'Unexpected argument stray'),
     ('eval', '--checkpoint_dir=', '--checkpoint_dir is missing'),
@@ -124,7 +125,7 @@ def refused(call, command, words, tmp_path, codes=(1, 2)):
     ('finetune', '--epochs=0', 'epochs=0'),
 ])
 def test_flags(call, scripts, tmp_path, script, flag, words):
-  refused(call, scripts[script] + (flag,), words, tmp_path)
+  refused(call, scripts[script] + tuple(flag.split()), words, tmp_path)
 
 
 def put(content):

@@ -107,7 +107,7 @@ def edit_settings(path, **values):
 
 
 def test_without_a_question_status_says_which_there_are(capsys):
-  for arguments in ([], ['stats']):
+  for arguments in ([], ['stats'], ['cell', 'slim'], ['left', 'slim', '0']):
     assert status.main(arguments) == 2
     assert 'results/status.py plan ' in capsys.readouterr().err
 
@@ -292,6 +292,14 @@ def test_networks_made_by_hand_in_another_way_do_not_fit(
   misfit, _ = answer(settings(sweep.parent, data_dir))
   assert misfit.startswith('%s was made ' % (sweep / name)), misfit
   assert sentence in misfit and misfit.endswith('name another OUT.')
+
+
+def test_what_does_not_say_its_settings_is_made_again(sweep, data_dir):
+  path = str(sweep / 'thinet_none_8' / 'compress.json')
+  report = files.read_json(path)
+  files.write_json(path, {**report.pop('settings'), **report})
+  misfit, left = answer(settings(sweep.parent, data_dir))
+  assert not misfit and 'thinet_none_8' in left
 
 
 def test_a_training_from_scratch_has_the_widths_of_its_budget(sweep, data_dir):

@@ -279,8 +279,7 @@ def test_a_path_names_a_checkpoint_or_a_folder(tmp_path, monkeypatch):
   for step in (1, 2):
     checkpoint.save(str(tmp_path / 'x'), network(5), {'step': step}, step, 3)
   def named(name):
-    return checkpoint.read_named(
-        name, cifar10.shapes_like, averaged=True).settings['step']
+    return checkpoint.read_named(name, cifar10.shapes_like).settings['step']
   assert named(str(tmp_path / 'x')) == 2
   assert named(str(tmp_path / 'x' / 'model.ckpt-1')) == 1
   monkeypatch.chdir(tmp_path / 'x')

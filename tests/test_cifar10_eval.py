@@ -159,6 +159,7 @@ def test_a_checkpoint_can_be_named(call, tmp_path, data_dir, trained, name):
   assert (folder / 'eval.json').read_text() == 'kept'
   result = files.read_json(folder / 'eval_test_model.ckpt-10.json')
   assert (result['checkpoint'], result['global_step']) == ('model.ckpt-10', 10)
+  assert 'seconds' not in result   # run.json has those of 30 steps.
   assert set(os.listdir(folder)) - before == {'eval_test_model.ckpt-10.json'}
 
 

@@ -300,6 +300,8 @@ def test_more_steps_in_a_new_folder_equal_one_run(tmp_path, data_dir, trained):
   path, _, parent = conftest.newest(trained)
   assert settings == dict(other_settings, parent=parent,
                           parent_digest=checkpoint.digest(path))
+  events = event_accumulator.EventAccumulator(str(tmp_path / 'new'))
+  assert events.Reload().Graph().node   # A new folder has its graph.
   code, _, errors = conftest.run(*going_on(
       trained, tmp_path / 'other', data_dir, '--max_steps=30'))
   assert code == 1 and ('is at step 30, and this training ends at '

@@ -69,12 +69,14 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_a_file_has_the_rights_that_the_umask_leaves(tmp_path):
-  before = os.umask(0o027)
+  before = os.umask(0o007)
   try:
     files.write(str(tmp_path / 'x'), b'abc')
+    files.hold(str(tmp_path)).close()
   finally:
     os.umask(before)
-  assert os.stat(tmp_path / 'x').st_mode & 0o777 == 0o640
+  for name in ('x', 'lock'):
+    assert os.stat(tmp_path / name).st_mode & 0o777 == 0o660
 
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
@@ -134,6 +136,16 @@ def test_a_file_system_without_locks_can_be_used(tmp_path, monkeypatch, capsys,
       os.strerror(number)) in capsys.readouterr().err
   with files.alone(str(tmp_path / 'lock')):
     pass
+
+
+def test_a_lock_file_on_a_full_disk_is_no_fault(tmp_path):
+  """Nothing of it is left to be written when it is closed."""
+  program = ('import resource, signal\n'
+             'from thinet import files\n'
+             'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+             'resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n'
+             'with files.alone(%r): pass' % str(tmp_path / 'lock'))
+  subprocess.run([sys.executable, '-c', program], cwd=conftest.ROOT, check=True)
 
 
 def test_a_lock_that_is_no_file_is_refused(tmp_path):

@@ -667,6 +667,9 @@ def test_few_epochs_are_a_number(tmp_path):
         run={'epochs': 1e-7})
   found, = reading.read_folder(str(tmp_path), [])
   assert found['epochs'] == decimal.Decimal('0.0000001')
+  path = tmp_path / 'networks.csv'
+  path.write_bytes(report.as_csv(reading.COLUMNS, [found]))
+  assert reading.read_file(str(path))[0]['epochs'] == found['epochs']
 
 
 def test_figures_do_not_depend_on_their_readers_settings(sweep):

@@ -630,12 +630,23 @@ def test_what_is_no_cell_is_refused(tmp_path, words):
 
 
 def test_usage():
-  for arguments in (['dmeo'], ['demo', 'demo'], ['--help'], ['*']):
+  for arguments in (['dmeo'], ['demo', 'demo'], ['--help'], ['*'],
+                    ['plan', 'SEEDS=1'], ['demo', 'status', 'plan']):
     result = subprocess.run([SCRIPT, *arguments], capture_output=True,
                             text=True, env=dict(os.environ, SEEDS='no'))
     asked = arguments == ['--help']
     assert result.returncode == (0 if asked else 2)
     assert (result.stdout if asked else result.stderr).startswith('usage: ')
+
+
+def test_an_output_that_is_closed_from_the_start_is_one_sentence(data_dir,
+                                                                  tmp_path):
+  result = subprocess.run(
+      ['bash', '-c', 'exec "$0" status >&-', SCRIPT], stderr=subprocess.PIPE,
+      text=True, env=dict(os.environ, PYTHON=sys.executable, DATA_DIR=data_dir,
+                          OUT=str(tmp_path)))
+  assert result.returncode == 141
+  assert result.stderr.count('\n') == 1 and 'was closed' in result.stderr
 
 
 # ----------------------------------------------------------- where one stands

@@ -766,6 +766,16 @@ def test_what_was_changed_is_made_again(tmp_path, flags, data_dir, trained,
   assert os.path.exists(tmp_path / 'damaged') == name.startswith('model')
 
 
+def test_a_report_without_the_settings_is_made_again(tmp_path, flags, data_dir,
+                                                     trained):
+  first, _ = compress(flags, data_dir, trained, tmp_path, 5, criterion='l1')
+  report = files.read_json(str(tmp_path / 'compress.json'))
+  del report['settings']
+  files.write_json(str(tmp_path / 'compress.json'), report)
+  again, _ = compress(flags, data_dir, trained, tmp_path, 5, criterion='l1')
+  assert again['settings'] == first['settings']
+
+
 def test_a_parent_with_other_weights_is_another_parent(tmp_path, flags,
                                                        data_dir, trained):
   parent = shutil.copytree(trained, tmp_path / 'parent')

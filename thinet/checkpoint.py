@@ -205,7 +205,8 @@ def read_newest(folder, shapes_like, averaged=True):
     Checkpoint.
 
   Raises:
-    CheckpointError: there is none; the text has the command that made it.
+    CheckpointError: there is none. If all are damaged, the text has the command
+      that made them.
   """
   damages = []
   for path in paths(folder):
@@ -241,12 +242,12 @@ def prefix(name):
   return path if there and not os.path.isdir(name) else None
 
 
-def read_named(name, shapes_like, averaged):
+def read_named(name, shapes_like):
   """Reads the checkpoint that a path names, or the newest of a folder.
 
   Args:
     name: the folder, or as for prefix.
-    shapes_like, averaged: as for read.
+    shapes_like: as for read; averages may be missing.
 
   Returns:
     Checkpoint.
@@ -259,13 +260,13 @@ def read_named(name, shapes_like, averaged):
     if not os.path.lexists(name):
       raise CheckpointError('Folder or checkpoint %s does not exist; train a '
                             'network first, or name another.' % name)
-    return read_newest(name, shapes_like, averaged)
+    return read_newest(name, shapes_like, averaged=False)
   if set('*?[]\\') & set(os.path.basename(path)):
     raise CheckpointError('Checkpoint %s has one of *?[]\\ in its name, which '
                           'TensorFlow takes for a pattern; rename its files.' %
                           path)
   try:
-    return read(path, shapes_like, averaged)
+    return read(path, shapes_like, averaged=False)
   except DamagedError as damage:
     raise CheckpointError('%s; name another.' % damage)
 

@@ -47,7 +47,7 @@ def open_regular(path, flags=os.O_RDONLY):
   Raises:
     OSError: it cannot be opened, or is no regular file.
   """
-  descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+  descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
   if not stat.S_ISREG(os.fstat(descriptor).st_mode):
     os.close(descriptor)
     raise OSError(errno.EINVAL, '%s is not a regular file' %
@@ -73,6 +73,12 @@ def digest(paths):
       for block in iter(lambda: source.read(1 << 20), b''):
         found.update(block)
   return found.hexdigest()
+
+
+def size(folder):
+  """Bytes of all files below a folder."""
+  return sum(os.path.getsize(os.path.join(above, name))
+             for above, _, names in os.walk(folder) for name in names)
 
 
 # ------------------------------------------------------------------- writing
@@ -262,10 +268,9 @@ def held(path):
 
 def _sign(lock):
   """Writes into a lock file who holds it; raises OSError."""
-  lock.seek(0)
-  lock.truncate()
-  lock.write('process %d on %s\n' % (os.getpid(), socket.gethostname()))
-  lock.flush()
+  text = 'process %d on %s\n' % (os.getpid(), socket.gethostname())
+  os.ftruncate(lock.fileno(), 0)
+  os.pwrite(lock.fileno(), text.encode(), 0)   # Nothing is left to be closed.
 
 
 def hold(folder):

@@ -2,7 +2,8 @@
 
 They run in the order of their list, which is: StepCounter; LoggerHook, so that
 a loss that is not finite stops the training before it is saved; CheckpointHook;
-EvaluationHook, which does nothing more when a signal stops the training.
+EvaluationHook, which evaluates no more when a signal stops the training, but at
+its last step.
 """
 import datetime
 import re
@@ -171,7 +172,8 @@ class LoggerHook(_Hook):
 
   def after_create_session(self, session, coord):
     step = self._counter.step
-    if step:  # TensorBoard then drops a killed run's later events.
+    if checkpoint.paths(self._training.folder):
+      # It goes on; TensorBoard then drops a killed run's later events.
       self._write(self._writer.add_session_log,
                   tf.SessionLog(status=tf.SessionLog.START), step)
     else:
@@ -258,7 +260,7 @@ class LoggerHook(_Hook):
 class EvaluationHook(_Hook):
   """Evaluates the averaged weights on the test images; changes nothing.
 
-  At the start, every eval_frequency steps, and at the end.
+  Every eval_frequency steps, counted from step 0, and at the end.
 
   Args:
     training: Training.

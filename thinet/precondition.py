@@ -82,7 +82,7 @@ def direction(name, gradient, convolution_rate, matrices):
     name: of the variable.
     gradient: float32 [..., units].
     convolution_rate: factor for conv1 and conv2.
-    matrices: name of a kernel -> float32 [inputs, inputs], as from in_variables;
+    matrices: name of a kernel -> float32 [inputs, inputs], from in_variables;
       inputs is the product of the gradient's dimensions except the last.
 
   Returns:

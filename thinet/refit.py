@@ -109,7 +109,7 @@ class Pair:
     return found
 
   def first(self, steps, images):
-    """The first steps, enough to cover this many images."""
+    """The first steps, as many as this many images fill; at least one."""
     return steps[:max(1, images // self.batch_size)]
 
   def random_positions(self, inputs, use):
@@ -212,8 +212,7 @@ class _Descent:
         for (name, var), gradient in zip(
             pair.slim_variables.items(),
             tf.gradients(loss, list(pair.slim_variables.values())))]
-    updates = self._descend(gradients, number, self._rate, len(pair.fit),
-                            self._last)
+    updates = self._descend(gradients, number, self._rate, self._last)
     with tf.control_dependencies([updates]):
       return loss, self._number.assign_add(1).op
 
@@ -275,10 +274,10 @@ def refit_network(pair, descend):
 
   Args:
     pair: Pair; its slim network gets the new weights.
-    descend: function of (gradients, number, rate, steps_per_epoch, last_step)
-      that returns the operation of a descent's step: gradients is a list of
-      (variable, tensor), number the step, an int64 scalar tensor, rate the
-      highest learning rate, a float32 scalar tensor.
+    descend: function of (gradients, number, rate, last_step) that returns the
+      operation of a descent's step: gradients is a list of (variable, tensor),
+      number the step, an int64 scalar tensor, rate the highest learning rate, a
+      float32 scalar tensor.
 
   Returns:
     (weights, layers): name -> float32 array of the slim network, and name of a
