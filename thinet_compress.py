@@ -90,15 +90,6 @@ MOMENTS = 1              # Raise it if the program finds other moments,
 LOSSES = 2               # or other losses of the same network.
 
 
-class Parent(typing.NamedTuple):
-  """The network to compress."""
-  path: str                # Prefix of its checkpoint.
-  arrays: dict             # Name -> array, all that the checkpoint holds.
-  settings: dict
-  digest: str              # SHA-256 of its files.
-  averages: dict           # Name -> array, the averaged weights.
-
-
 class Sample(typing.NamedTuple):
   """The training images and positions that the moments are taken from."""
   num_images: int
@@ -250,7 +241,7 @@ def parent_network():
   """Reads and checks the flags and the network to compress.
 
   Returns:
-    Parent.
+    checkpoint.Checkpoint.
 
   Raises:
     UserError: a flag is missing or out of range.
@@ -277,7 +268,7 @@ def parent_network():
                       '%d.' % (name, FLAGS[name].value, width,
                                name.split('_')[1], found.path, width))
   check_budget(found)
-  return Parent(*found, checkpoint.averages(found.arrays))
+  return found
 
 
 def check_budget(found):
@@ -388,7 +379,7 @@ def layer_losses(parent, found, sample):
   error, and not as fast in all layers.
 
   Args:
-    parent: Parent.
+    parent: checkpoint.Checkpoint.
     found: layer -> (fit, check), algebra.Moments of what its reader reads.
     sample: Sample.
 
@@ -495,7 +486,7 @@ def settings_of(parent, sample, widths):
   """What marks the slim checkpoint: how it was made, and from what.
 
   Args:
-    parent: Parent.
+    parent: checkpoint.Checkpoint.
     sample: Sample.
     widths: cifar10.Widths of the slim network.
   """
@@ -603,7 +594,7 @@ def settled_widths(parent, found, sample):
   """Settles the widths: those of the flags, or the best within the budget.
 
   Args:
-    parent: Parent.
+    parent: checkpoint.Checkpoint.
     found: layer -> (fit, check), algebra.Moments of what its reader reads.
     sample: Sample.
 

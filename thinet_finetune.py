@@ -66,7 +66,7 @@ def finetune():
     raise UserError('--checkpoint_dir is missing; name the folder of a slim '
                     'network.')
   parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
-  averages = checkpoint.averages(parent.arrays)
+  averages = parent.averages
   initial = dict(averages, **{name + checkpoint.AVERAGE: value
                               for name, value in averages.items()})
   return cifar10_train.train(

@@ -172,8 +172,7 @@ def main(argv=None):
     raise cifar10_input.UserError(
         '--checkpoint_dir is missing; name the folder of a trained network.')
   examples, digest = cifar10.checked_data('train_eval')
-  found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
-  parent = thinet_compress.Parent(*found, checkpoint.averages(found.arrays))
+  parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
   compression = Compression(parent, thinet_compress.Sample(
       int(SAMPLED * examples), LOCATIONS, FLAGS.batch_size, 0, digest),
                             examples)

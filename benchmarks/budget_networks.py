@@ -101,7 +101,7 @@ def main(argv=None):
   result = {
       share: {way: network('%s_%s' % (way, share), flags, seed)
               for way, flags in by_way.items()}
-      for share, by_way in choices(checkpoint.averages(parent.arrays)).items()}
+      for share, by_way in choices(parent.averages).items()}
   timing.report(dict(result, seed=seed), True)
   return 0
 

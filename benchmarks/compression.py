@@ -50,7 +50,7 @@ def compress(parent, sample):
   Writes nothing.
 
   Args:
-    parent: thinet_compress.Parent.
+    parent: checkpoint.Checkpoint.
     sample: thinet_compress.Sample.
 
   Returns:
@@ -103,12 +103,11 @@ def main(argv=None):
   examples, digest = cifar10.checked_data('train_eval')
   sample = thinet_compress.Sample(min(IMAGES, examples), LOCATIONS,
                                   FLAGS.batch_size, 0, digest)
-  found = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
-  weights = checkpoint.averages(found.arrays)
-  seconds = compress(thinet_compress.Parent(*found, weights), sample)
+  parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
+  seconds = compress(parent, sample)
   memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
-  rows = contributions(weights, sample)
+  rows = contributions(parent.averages, sample)
   start = time.time()
   order = algebra.removal_order(rows.T @ rows)
   ours = time.time() - start

@@ -98,6 +98,11 @@ def newest(folder):
   return checkpoint.read_newest(str(folder), cifar10.shapes_like)[:3]
 
 
+def averages(arrays):
+  """The averaged weights among a checkpoint's arrays: name -> array."""
+  return checkpoint.Checkpoint('', arrays, {}, '').averages
+
+
 def outputs(arrays, names):
   """Runs an averaged network on the 500 drawn training images.
 

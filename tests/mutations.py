@@ -1051,10 +1051,6 @@ MUTATIONS = {
         '[compress]': [
             ('  cifar10_eval.check_evaluate()\n', ''),
         ],
-        'test_thinet_compress.py::test_the_parent_is_taken_by_its_averages': [
-            ('checkpoint.averages(found.arrays))', '{name: found.arrays[name] '
-             'for name in cifar10.weight_shapes()})'),
-        ],
         'test_thinet_compress.py::test_moments_are_those_of_the_averaged_'
         'networks_patches': [
             ("network['norm1'], moments.random", "network['pool1'], "
@@ -1151,7 +1147,7 @@ MUTATIONS = {
             ('average_decay=0.999', 'average_decay=0.99'),
         ],
         'test_thinet_finetune.py::test_training_is_given_the_averages': [
-            ('averages = checkpoint.averages(parent.arrays)',
+            ('averages = parent.averages',
              'averages = {name: parent.arrays[name] for name in '
              'cifar10.weight_shapes()}'),
             ('initial = dict(averages,', 'initial = dict(parent.arrays,'),

@@ -314,7 +314,7 @@ def test_averages_are_asked_for_or_checked_where_they_are(tmp_path):
 
 def test_averages_go_by_the_names_of_their_weights():
   arrays = network(5)
-  found = checkpoint.averages(arrays)
+  found = conftest.averages(arrays)
   assert found.keys() == cifar10.weight_shapes().keys()
   for name, value in found.items():
     assert value is arrays[name + '/ExponentialMovingAverage']

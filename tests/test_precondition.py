@@ -51,7 +51,7 @@ def test_a_step_goes_along_the_preconditioned_gradients(tmp_path, flags, slim,
                                                         monkeypatch):
   """Against a step without them, whose changes the test multiplies."""
   _, before, _ = conftest.newest(slim)
-  matrices = thinet_finetune.preconditioners(checkpoint.averages(before))
+  matrices = thinet_finetune.preconditioners(conftest.averages(before))
   changes = []
   for made in ({}, matrices):
     monkeypatch.setattr(thinet_finetune, 'preconditioners', lambda _: made)

@@ -39,7 +39,13 @@ NARROW = conftest.NARROW
 
 
 def averages_of(folder):
-  return checkpoint.averages(conftest.newest(folder)[1])
+  return conftest.averages(conftest.newest(folder)[1])
+
+
+def parent_of(weights):
+  """A checkpoint with these averages."""
+  return checkpoint.Checkpoint('', {name + checkpoint.AVERAGE: value
+                                    for name, value in weights.items()}, {}, '')
 
 
 @pytest.fixture
@@ -64,7 +70,7 @@ def rebuild(mode, arrays, fit, check):
   changed, details = prune.rebuild_all(
       mode, {'conv1': tuple(
           moments_of(each.reshape(len(each), -1)) for each in (fit, check))},
-      checkpoint.averages(arrays), {'conv1': KEPT})
+      conftest.averages(arrays), {'conv1': KEPT})
   return changed, details['conv1']
 
 
@@ -75,7 +81,7 @@ def sample_of(num_images, locations, seed, batch_size):
 def sampled(arrays, *sample):
   """(fit, check): moments of the averaged network's patches."""
   return thinet_compress.make_moments(
-      checkpoint.averages(arrays), sample_of(*sample), ['conv1'])['conv1']
+      conftest.averages(arrays), sample_of(*sample), ['conv1'])['conv1']
 
 
 def test_scales_are_fitted_to_the_average_and_checked_on_the_rest(drawn):
@@ -145,7 +151,7 @@ def test_network_starts_from_the_averages_and_what_full_gives(drawn,
       pair == 'pair' and ({'refitted': 1}, {'layers': 2}))
   changed, details = rebuild('network', arrays, fit, check)
   assert thinet_compress.refitted(
-      checkpoint.averages(arrays), changed, {'conv1': KEPT},
+      conftest.averages(arrays), changed, {'conv1': KEPT},
       sample_of(40, 10, 0, 128)) == ({'refitted': 1}, {'layers': 2})
   (original, start, kept, num_images, batch_size, seed), = asked
   assert kept == {'conv1': KEPT}
@@ -187,7 +193,7 @@ def test_choices_are_made_from_the_averages(drawn):
       abs(arrays['conv1/weights']).sum((0, 1, 2))).tolist()
   found = {'conv1': (moments_of(fit.reshape(len(fit), -1)), None)}
   for criterion, wanted in expected.items():
-    choice = prune.choose_all(criterion, found, checkpoint.averages(arrays),
+    choice = prune.choose_all(criterion, found, conftest.averages(arrays),
                               {'conv1': 3}, 0)['conv1']
     assert choice.order.tolist() == wanted
     assert choice.kept.tolist() == sorted(wanted[1:])
@@ -204,7 +210,7 @@ def test_what_a_reader_loses_itself_does_not_count(drawn):
   for layer, size in (('local3', 384), ('local4', 192)):
     rows = abs(generator.normal(size=[500, size]))
     found[layer] = moments_of(rows), None
-  choices = prune.choose_all('thinet', found, checkpoint.averages(arrays),
+  choices = prune.choose_all('thinet', found, conftest.averages(arrays),
                              {'local3': 100, 'local4': 20}, 0)
   assert list(choices) == ['local3', 'local4']
   kernel = arrays['local4/weights' + checkpoint.AVERAGE]
@@ -469,7 +475,7 @@ def test_a_loss_is_what_a_layer_alone_does_to_the_logits(tmp_path, flags,
   sample, weights = thinet_compress.planned_sample(), averages_of(narrow)
   found = thinet_compress.sampled_moments(weights, sample, ['local3'])
   losses, sensitivities = thinet_compress.layer_losses(
-      thinet_compress.Parent('', {}, '', {}, weights), found, sample)
+      parent_of(weights), found, sample)
   _, errors = algebra.least_squares_order(found['local3'][0],
                                           weights['local4/weights'])
   loss, errors = losses['local3'], errors[::-1]   # By the units kept.
@@ -517,7 +523,7 @@ def test_sensitivities_are_not_taken_where_the_error_is_rounding(
   found, _, errors = order_and_errors()
   assert errors[10] < 1e-6 and errors[11] > 0.1
   _, sensitivities = thinet_compress.layer_losses(
-      thinet_compress.Parent('', {}, '', {}, weights), found, sample)
+      parent_of(weights), found, sample)
   assert sensitivities['local4'].keys() == {'1'}
 
 
@@ -529,7 +535,7 @@ def test_losses_from_few_images_are_no_less_than_none(tmp_path, flags, data_dir,
   sample, weights = thinet_compress.planned_sample(), averages_of(narrow)
   found = thinet_compress.sampled_moments(weights, sample, cifar10.LAYERS)
   losses, _ = thinet_compress.layer_losses(
-      thinet_compress.Parent('', {}, '', {}, weights), found, sample)
+      parent_of(weights), found, sample)
   for loss in losses.values():   # By the number of channels kept.
     assert loss[-1] == 0 and np.all(np.diff(loss) <= 0)
   thinet_compress.warn_of_few(found)
@@ -830,7 +836,7 @@ def test_the_key_holds_all_that_the_moments_depend_on(drawn, flags,
   monkeypatch.setattr(moments, 'cached',
                       lambda folder, wanted, make: keys.extend(
                           key for key, _ in wanted.values()))
-  weights, sample = checkpoint.averages(drawn[0]), sample_of(40, 10, 0, 128)
+  weights, sample = conftest.averages(drawn[0]), sample_of(40, 10, 0, 128)
   def ask(weights, sample, layers=('local3',)):
     thinet_compress.sampled_moments(weights, sample, layers)
   for other in [sample] + [sample._replace(**{name: 7})

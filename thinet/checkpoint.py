@@ -45,6 +45,12 @@ class Checkpoint(typing.NamedTuple):
   settings: dict   # How the network was made; empty if another program did.
   digest: str      # SHA-256 of its files.
 
+  @property
+  def averages(self):
+    """The averaged weights: name -> array."""
+    return {name[:-len(AVERAGE)]: value for name, value in self.arrays.items()
+            if name.endswith(AVERAGE)}
+
 
 @contextlib.contextmanager
 def writing(folder):
@@ -333,12 +339,6 @@ def read_to_continue(folder, shapes_like):
       print('%s; moved to %s, to be made again.' % (damage, move_aside(path)),
             file=sys.stderr)
   return None
-
-
-def averages(arrays):
-  """The averaged weights among the arrays from read: name -> array."""
-  return {name[:-len(AVERAGE)]: value for name, value in arrays.items()
-          if name.endswith(AVERAGE)}
 
 
 def assign(session, values):
