@@ -24,11 +24,12 @@ arguments=("$@") demo=
 if [[ ${1:-} == demo ]]; then
   demo=yes; shift
 fi
-usage="usage: $0 [demo] [plan | status | slurm [sbatch options]]"
-case "$#${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
-  0 | 1plan | 1status | *slurm | *cell | *table) ;;
-  *-h | *--help) echo "$usage"; exit ;;
-  *) echo "$usage" >&2; exit 2 ;;
+usage() { echo "usage: $0 [demo] [plan | status | slurm [sbatch options]]"; }
+case "${1:-}" in   # The last two are for the sweep itself and its Slurm jobs.
+  plan | status) (($# == 1)) || { usage >&2; exit 2; } ;;
+  '' | slurm | cell | table) ;;
+  -h | --help) usage; exit ;;
+  *) usage >&2; exit 2 ;;
 esac
 settings=(PYTHON DATA_DIR OUT WIDTHS BUDGETS SEEDS SCHEDULE EPOCHS PRECISION
           FINETUNE_EPOCHS MODES CONTROLS JOBS GPUS)

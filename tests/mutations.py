@@ -1940,8 +1940,7 @@ MUTATIONS = {
     },
     'run_experiments.sh': {
         'test_run_experiments.py::test_usage': [
-            ('1plan | 1status',
-             '*plan | *status'),
+            ('plan | status) (($# == 1)) ||', 'plan | status) true ||'),
         ],
         'test_run_experiments.py::test_what_is_no_cell_is_refused': [
             ('(0|[1-9][0-9]*) [1-9][0-9]*$', '[0-9]+ [0-9]+$'),

@@ -631,7 +631,8 @@ def test_what_is_no_cell_is_refused(tmp_path, words):
 
 def test_usage():
   for arguments in (['dmeo'], ['demo', 'demo'], ['--help'], ['*'],
-                    ['plan', 'SEEDS=1'], ['demo', 'status', 'plan']):
+                    ['plan', 'SEEDS=1'], ['demo', 'status', 'plan'],
+                    ['x-slurm']):
     result = subprocess.run([SCRIPT, *arguments], capture_output=True,
                             text=True, env=dict(os.environ, SEEDS='no'))
     asked = arguments == ['--help']
