@@ -32,7 +32,7 @@ class Folder:
     """Writes a file that was changed so many seconds ago; returns its path."""
     path = os.path.join(cells.folder(self.settings, network), name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    files.write_json(path, content)
+    files.write_json(path, {'settings': {}, **content})
     os.utime(path, (NOW - age,) * 2)
     return path
 
