@@ -1492,7 +1492,7 @@ MUTATIONS = {
         ],
     },
     'results/widths.py': {
-        'test_report.py::test_ways_to_choose_widths_are_compared_parent_by_'
+        'test_widths.py::test_ways_to_choose_widths_are_compared_parent_by_'
         'parent': [
             ("('half', 'conv1')", "('conv1', 'half')"),
             ("for top1 in ('top1', 'top1_finetuned')])",
@@ -1520,21 +1520,21 @@ MUTATIONS = {
             ("'parameters_mean', 1000,", "'parameters_mean', 1024,"),
             ("by_cell(table, 'budget')", 'by_cell(table)'),
         ],
-        'test_report.py::test_a_mean_is_rounded_once': [
+        'test_tables.py::test_a_mean_is_rounded_once': [
             ('decimal.ROUND_HALF_UP', 'decimal.ROUND_HALF_EVEN'),
             ('decimal.ROUND_HALF_UP', 'decimal.ROUND_DOWN'),
             ('value.quantize(step,',
              'decimal.Decimal(float(value)).quantize(step,'),
         ],
-        'test_report.py::test_a_standard_deviation_is_rounded_once': [
+        'test_tables.py::test_a_standard_deviation_is_rounded_once': [
             ('decimal.ROUND_HALF_UP) + 0)', 'decimal.ROUND_HALF_UP))'),
             ('statistics.stdev(values)', 'statistics.pstdev(values)'),
         ],
-        'test_report.py::test_what_is_drawn_of_the_committed_networks': [
+        'test_figures.py::test_what_is_drawn_of_the_committed_networks': [
             ('statistics.mean(values)\n      if',
              'statistics.median(values)\n      if'),
         ],
-        'test_report.py::test_narrow_table_by_hand': [
+        'test_tables.py::test_narrow_table_by_hand': [
             ("if row['n'] > 2:", "if row['n'] > 1:"),
         ],
         'test_report.py::test_table_by_hand': [
@@ -1611,31 +1611,31 @@ MUTATIONS = {
         ],
     },
     'results/reading.py': {
-        'test_report.py::test_what_cannot_be_read_is_named_and_left_out': [
+        'test_reading.py::test_what_cannot_be_read_is_named_and_left_out': [
             ('except (FileNotFoundError, NotADirectoryError):',
              'except OSError:'),
         ],
-        'test_report.py::test_few_epochs_are_a_number': [
+        'test_reading.py::test_few_epochs_are_a_number': [
             ("(format(value, 'f') if", '(str(value) if'),
         ],
-        'test_report.py::test_a_fine_tuned_training_has_its_budget': [
+        'test_reading.py::test_a_fine_tuned_training_has_its_budget': [
             ('(?:_finetuned)?', ''),
         ],
-        'test_report.py::test_a_network_that_was_made_again_counts_once': [
+        'test_reading.py::test_a_network_that_was_made_again_counts_once': [
             ('    if same(each) and first != folder:', '    if False:'),
         ],
-        'test_report.py::test_a_file_of_other_weights_or_images_is_no_'
+        'test_reading.py::test_a_file_of_other_weights_or_images_is_no_'
         'network': [
             ("(result['split'], result['weights']) != ('test', 'averaged')",
              "result['split'] != 'test'"),
             ("(result['split'], result['weights']) != ('test', 'averaged')",
              "result['weights'] != 'averaged'"),
         ],
-        'test_report.py::test_figures_that_cannot_be_are_refused': [
+        'test_reading.py::test_figures_that_cannot_be_are_refused': [
             ("if not result['top1'] <= result['top5'] <= 100:",
              "if not result['top1'] <= 100:"),
         ],
-        'test_report.py::test_networks_csv_by_hand': [
+        'test_reading.py::test_networks_csv_by_hand': [
             ("seed=line[-1].get('seed'", "seed=line[0].get('seed'"),
             ("sum(seconds.values())", 'max(seconds.values())'),
             ("schedule=line[-1].get('schedule', '')",
@@ -1646,7 +1646,7 @@ MUTATIONS = {
              'finetune_epochs=epochs)'),
             ('usual = cells.OTHERS.get(name)', 'usual = None'),
         ],
-        'test_report.py::test_a_broken_networks_csv_is_one_sentence': [
+        'test_reading.py::test_a_broken_networks_csv_is_one_sentence': [
             ('if same(networks[-1]) and first != lines.line_num:', 'if False:'),
             ("epochs = tables.EPOCHS.get(network_['schedule'])", 'pass'),
             ("not text.endswith('\\n') and", 'False and'),
@@ -1657,46 +1657,47 @@ MUTATIONS = {
             ("        each['budget'] = budget\n", '        pass\n'),
             ("(_budget0\\.\\d+(_finetuned)?)?'", "(_budget0\\.\\d+)?'"),
         ],
-        'test_report.py::test_a_training_without_a_compression_of_its_budget_'
+        'test_reading.py::test_a_training_without_a_compression_of_its_budget_'
         'is_left_out': [
             ('widths_of(slim) == widths_of(each)', 'True'),
             ("slim['budget'] == budget and", ''),
             ('if any(os.path.dirname(other) == above and', 'if any('),
             ('        del networks[folder]\n', ''),
         ],
-        'test_report.py::test_a_network_is_rated_at_its_widths': [
+        'test_reading.py::test_a_network_is_rated_at_its_widths': [
             ("'fine_tuned', *tables.WIDTHS]", "'fine_tuned']"),
         ],
-        'test_report.py::test_edited_files_are_named_and_left_out': [
+        'test_reading.py::test_edited_files_are_named_and_left_out': [
             ('files.read_json(path, parse_float=decimal.Decimal)',
              "__import__('json').load(open(path), parse_"
              'float=decimal.Decimal)'),
         ],
-        'test_report.py::test_what_is_no_file_is_named_at_once': [
+        'test_reading.py::test_what_is_no_file_is_named_at_once': [
             ('except (OSError, ValueError, ArithmeticError, RecursionError)',
              'except (ValueError, ArithmeticError, RecursionError)'),
         ],
-        'test_report.py::test_files_that_do_not_belong_together_are_left_out': [
+        'test_reading.py::test_files_that_do_not_belong_together_are_left_'
+        'out': [
             ('if result.get(name, usual) != settings.get(name, usual):',
              'if False:'),
             ("if result['global_step'] != made.get('last_step', 0):",
              'if False:'),
             ("if each['data_digest'] != line[-1]['data_digest']:", 'if False:'),
         ],
-        'test_report.py::test_a_copy_counts_once': [
+        'test_reading.py::test_a_copy_counts_once': [
             ('  leave_out_second(networks, faults)\n', ''),
         ],
-        'test_report.py::test_networks_without_an_evaluation_are_named': [
+        'test_reading.py::test_networks_without_an_evaluation_are_named': [
             ("elif {'run.json', 'compress.json'} & set(names):", 'elif False:'),
         ],
-        'test_report.py::test_networks_of_other_images_are_refused': [
+        'test_reading.py::test_networks_of_other_images_are_refused': [
             ('if len(seen) > 1:', 'if False:'),
             ('training = data[0] == other_data[0]',
              'training = data[0] != other_data[0]'),
             ("data=(str(result['data_digest']),", "data=('',"),
             ("str(line[-1]['data_digest'])),\n", "''),\n"),
         ],
-        'test_report.py::test_values_of_other_types_are_left_out_or_shown': [
+        'test_reading.py::test_values_of_other_types_are_left_out_or_shown': [
             ("data=(str(result['data_digest']),",
              "data=(result['data_digest'],"),
             ('TypeError, AttributeError,\n', 'TypeError,\n'),
@@ -1705,7 +1706,7 @@ MUTATIONS = {
         ],
     },
     'results/report.py': {
-        'test_report.py::test_few_epochs_are_a_number': [
+        'test_reading.py::test_few_epochs_are_a_number': [
             ('reading.plain(value)',
              'value'),
         ],
@@ -1726,11 +1727,11 @@ MUTATIONS = {
              'ours, with_budget = conv1,'),
             ("if text.count('\\n') > 1]", "if text.count('\\n') > 9]"),
         ],
-        'test_report.py::test_the_figure_of_costs_shows_both_tables': [
+        'test_figures.py::test_the_figure_of_costs_shows_both_tables': [
             ("counted('parameters', 4e-6)", "counted('parameters', 1e-6)"),
             ("if name + '_mean' in row else None", "if True else None"),
         ],
-        'test_report.py::test_the_figure_of_measured_costs': [
+        'test_figures.py::test_the_figure_of_measured_costs': [
             ("measured('file_bytes', 1e-6)", "measured('file_bytes', 1)"),
             ('if key in latencies else None', 'if True else None'),
             ("row.get('conv1_channels') or", "row.get('parent') or"),
@@ -1741,7 +1742,7 @@ MUTATIONS = {
             (' AttributeError,\n          RecursionError)', ' AttributeError)'),
             ('if not 0 < each[name] < math.inf', 'if not 0 <= each[name]'),
         ],
-        'test_report.py::test_a_mean_is_rounded_once': [
+        'test_tables.py::test_a_mean_is_rounded_once': [
             ('tables.shown(value, 3)', 'tables.shown(value)'),
         ],
         'test_report.py::test_a_table_is_of_one_schedule_and_of_conv1_alone': [
@@ -1757,10 +1758,10 @@ MUTATIONS = {
             ("(cells.CONV1_CHANNELS, 'scratch')", "(1, 'scratch')"),
             ('TABLE[1:9]', 'TABLE[1:8]'),
         ],
-        'test_report.py::test_what_is_drawn_of_the_committed_networks': [
+        'test_figures.py::test_what_is_drawn_of_the_committed_networks': [
             ("each['multiply_adds'] / 1e6", "each['multiply_adds'] / 1e3"),
         ],
-        'test_report.py::test_broken_files_are_named_and_left_out': [
+        'test_reading.py::test_broken_files_are_named_and_left_out': [
             ('return 1 if faults else 0', 'return 0'),
         ],
         'test_report.py::test_published_figures_that_cannot_be_are_refused': [
@@ -1835,12 +1836,12 @@ MUTATIONS = {
         ],
     },
     'results/figures.py': {
-        'test_report.py::test_figures_do_not_depend_on_their_readers_'
+        'test_figures.py::test_figures_do_not_depend_on_their_readers_'
         'settings': [
             ("os.environ['MPLBACKEND'] = 'agg'", 'pass'),
             ('matplotlib.rcdefaults()', 'pass'),
         ],
-        'test_report.py::test_the_figure_of_costs_shows_both_tables': [
+        'test_figures.py::test_the_figure_of_costs_shows_both_tables': [
             ('if tables.cell(row) == PARENT and cost', 'if cost'),
             ("((table, '--'), (budgets, '-'))", "((table, '-'), (budgets, "
              "'-'))"),
@@ -1851,7 +1852,7 @@ MUTATIONS = {
             ('rows = sorted(rows, key=cost)', 'rows = list(rows)'),
             ("if row['n'] > 2 else 0", "if 'top1_sd' in row else 1"),
         ],
-        'test_report.py::test_the_figure_of_measured_costs': [
+        'test_figures.py::test_the_figure_of_measured_costs': [
             ('    if len(ticks) > 1:', '    if True:'),
         ],
     },
