@@ -12,8 +12,10 @@ import cells
 import tables
 
 # Okabe and Ito's colours, which colour-blind people can tell apart.
-COLOURS = {'scratch': '#000000', 'thinet, none': '#D55E00',
-           'thinet, scale': '#E69F00', 'least_squares, full': '#56B4E9',
+TUNED_SCRATCH = 'scratch, fine-tuned'   # Dashed.
+COLOURS = {'scratch': '#000000', TUNED_SCRATCH: '#000000',
+           'thinet, none': '#D55E00', 'thinet, scale': '#E69F00',
+           'least_squares, full': '#56B4E9',
            'least_squares, network': '#0072B2', 'thinet_kept, scale': '#CC79A7',
            'thinet, full': '#F0E442', 'thinet, network': '#009E73'}
 CONTROL = '#999999'
@@ -29,16 +31,18 @@ def curves(table):
     table: rows as from tables.rows.
 
   Returns:
-    (panel, label) -> rows, widest first; panel is the value of fine_tuned, and
-    'scratch' is in both panels, without those that were fine-tuned.
+    (panel, label) -> rows, widest first; panel is the value of fine_tuned, but
+    what is not fine-tuned of 'scratch' is in both panels.
   """
   result = {}
   for row in table:
     label, panels = row['criterion'], [row['fine_tuned']]
     if label != 'scratch':
       label += ', ' + row['reconstruction']
+    elif panels == ['no']:
+      panels = ['no', 'yes']
     else:
-      panels = ['no', 'yes'] if panels == ['no'] else []
+      label = TUNED_SCRATCH
     for panel in panels:
       result.setdefault((panel, label), []).append(row)
   return result
@@ -134,7 +138,7 @@ def draw(table, cost, name):
         continue
       colour = COLOURS.get(label, CONTROL)
       ends[label] = _plot(axes, lambda row: cost[row['conv1_channels']], rows,
-                          colour)
+                          colour, '--' if label == TUNED_SCRATCH else '-')
       shown = [row for row in rows if 'published_top1' in row]
       axes.plot([cost[row['conv1_channels']] for row in shown],
                 [float(row['published_top1']) for row in shown], 'o',
@@ -142,7 +146,7 @@ def draw(table, cost, name):
     _label(axes, ends, min(cost.values()))
     _scale(axes, cost.values(), sorted(cost.values()))
   panels[0].set_ylabel('top-1, % of the test images')
-  figure.text(0.99, 0.01, 'scratch is not fine-tuned; bars: one standard '
+  figure.text(0.99, 0.01, 'solid black: not fine-tuned; bars: one standard '
               'deviation of three or more; rings: published, one run each',
               ha='right', fontsize=8, color=CONTROL)
   return _png(figure)

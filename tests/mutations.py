@@ -1841,6 +1841,10 @@ MUTATIONS = {
             ("os.environ['MPLBACKEND'] = 'agg'", 'pass'),
             ('matplotlib.rcdefaults()', 'pass'),
         ],
+        'test_figures.py::test_figures_show_what_the_table_says': [
+            ("'--' if label == TUNED_SCRATCH else '-')", "'-')"),
+            ("      panels = ['no', 'yes']\n", '      pass\n'),
+        ],
         'test_figures.py::test_the_figure_of_costs_shows_both_tables': [
             ('if tables.cell(row) == PARENT and cost', 'if cost'),
             ("((table, '--'), (budgets, '-'))", "((table, '-'), (budgets, "

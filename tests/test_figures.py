@@ -27,19 +27,23 @@ def test_figures_show_what_the_table_says(monkeypatch):
                published_top1=decimal.Decimal(81)),
            row(8, 'thinet', 'none', 'no', 13.0),
            row(8, 'thinet', 'none', 'yes', 82.0),
-           row(8, 'scratch', '', 'yes', 83.0)]   # In no curve.
+           row(8, 'scratch', '', 'yes', 83.0)]
   drawn = []
   monkeypatch.setattr(figures.pyplot, 'close', drawn.append)
   picture = figures.draw(table, {64: 30.0, 8: 4.0}, 'ms')
   panels = drawn[0].axes
   for axes, expected in zip(panels, [
-      {'scratch': [(4, 80), (30, 85)], 'thinet, none': [(4, 13)]},
-      {'scratch': [(4, 80), (30, 85)], 'thinet, none': [(4, 82)]}]):
+      {'scratch': ('-', [(4, 80), (30, 85)]), 'thinet, none': ('-', [(4, 13)])},
+      {'scratch': ('-', [(4, 80), (30, 85)]), 'thinet, none': ('-', [(4, 82)]),
+       'scratch, fine-tuned': ('--', [(4, 83)])}]):
     assert axes.get_xlabel() == 'ms'
-    lines = [container.lines[0] for container in axes.containers]
-    found = {text.get_text(): [tuple(point) for point in line.get_xydata()]
-             for line in lines for text in axes.texts
-             if text.get_color() == line.get_color()}
+    found = {}
+    for container in axes.containers:
+      line = container.lines[0]
+      points = [tuple(point) for point in line.get_xydata()]
+      label, = (text for text in axes.texts if text.xy == points[0])
+      assert label.get_color() == line.get_color()
+      found[label.get_text()] = line.get_linestyle(), points
     assert found == expected
     bars, = axes.containers[0].lines[2]   # Of three runs, not of two.
     assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [
