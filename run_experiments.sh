@@ -213,11 +213,19 @@ noted() {
     echo \"failed with exit code \$code\" > ${note@Q}" EXIT
 } 2> /dev/null
 
-# trained SEED SIZE WIDTH...: trains from scratch, with flags for the widths.
+# tuned SEED NETWORK: fine-tunes a network.
+tuned() {
+  made "$2_finetuned" thinet_finetune.py "--seed=$1" \
+    "--checkpoint_dir=$OUT/seed$1/$2" "--train_dir=$OUT/seed$1/$2_finetuned" \
+    "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
+}
+# trained SEED SIZE WIDTH...: trains from scratch, with flags for the widths,
+# and, as the compressions are, fine-tunes.
 trained() {
   made "scratch_$2" cifar10_train.py "--seed=$1" \
     "--train_dir=$OUT/seed$1/scratch_$2" "${@:3}" \
     "--schedule=$SCHEDULE" "--epochs=$EPOCHS" "--precision=$PRECISION"
+  [[ ! $MODES ]] || tuned "$1" "scratch_$2"
 }
 
 # cell STAGE SEED SIZE: runs the training from scratch, or everything that is
@@ -245,11 +253,7 @@ cell() {
         "--output_dir=$folder/$slim" "--checkpoint_dir=$folder/scratch_64" \
         "${size[@]}" "--criterion=${mode%_*}" \
         "--reconstruction=${mode##*_}"
-      [[ " $MODES " == *" $mode "* ]] || continue
-      made "${slim}_finetuned" thinet_finetune.py "--seed=$2" \
-        "--checkpoint_dir=$folder/$slim" \
-        "--train_dir=$folder/${slim}_finetuned" \
-        "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
+      [[ " $MODES " != *" $mode "* ]] || tuned "$2" "$slim"
     done
     if [[ $3 == budget* ]]; then
       widths=$("$PYTHON" results/status.py widths "$@") || exit

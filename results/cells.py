@@ -88,9 +88,9 @@ class Network(typing.NamedTuple):
   @property
   def parent(self):
     """The network that this one is made from, or None."""
-    if self.mode == SCRATCH:
-      return None
-    return (self._replace(fine_tuned=False) if self.fine_tuned else
+    if self.fine_tuned:
+      return self._replace(fine_tuned=False)
+    return (None if self.mode == SCRATCH else
             Network(self.seed, SCRATCH, CONV1_CHANNELS))
 
 
@@ -153,15 +153,18 @@ def plan(settings):
 
 def networks(cell, settings):
   """The networks that a cell makes, in their order."""
+  modes = settings.modes + settings.controls
   if cell.stage == SCRATCH:
-    return [Network(cell.seed, SCRATCH, cell.size)]
+    modes = [SCRATCH]
+  elif share(cell.size):   # Last, because it takes their widths.
+    modes.append(SCRATCH)
+  # What is from scratch is fine-tuned if anything is: the fair rival.
+  tuned = settings.modes and [SCRATCH, *settings.modes]
   result = []
-  for mode in settings.modes + settings.controls:
+  for mode in modes:
     result.append(Network(cell.seed, mode, cell.size))
-    if mode in settings.modes:
+    if mode in tuned:
       result.append(Network(cell.seed, mode, cell.size, fine_tuned=True))
-  if share(cell.size):   # Last, because it takes their widths.
-    result.append(Network(cell.seed, SCRATCH, cell.size))
   return result
 
 
@@ -196,7 +199,7 @@ def found(out):
     for name in names(os.path.join(out, above)) if seed else []:
       match = re.fullmatch('(%s)_(%s)(_finetuned)?' % (
           '|'.join([SCRATCH] + MODES), SIZE), name, re.A)
-      if match and not (match[1] == SCRATCH and match[3]):
+      if match:
         result.append(Network(int(seed[1]), match[1], size_of(match[2]),
                               bool(match[3])))
   return sorted(result, key=lambda each: (
@@ -278,19 +281,17 @@ def expected(settings, data, network):
   common = {'random_streams': cifar10_input.RANDOM_STREAMS,
             'data_digest': data.training, 'seed': network.seed,
             **widths(settings, network)}
-  if network.mode == SCRATCH:
+  if network.mode != SCRATCH:
+    criterion, _, reconstruction = network.mode.rpartition('_')
+    common.update(criterion=criterion, reconstruction=reconstruction)
+  if network.parent:
+    common.update(fine_tuned=network.fine_tuned,
+                  parent=expected(settings, data, network.parent))
+  if network.is_training:
+    schedule = 'finetune' if network.fine_tuned else settings.schedule
     return dict(
-        common, batch_size=BATCH_SIZE, schedule=settings.schedule,
-        learning_rate=LEARNING_RATES[settings.schedule],
-        precision=settings.precision)
-  criterion, _, reconstruction = network.mode.rpartition('_')
-  common.update(criterion=criterion, reconstruction=reconstruction,
-                fine_tuned=network.fine_tuned,
-                parent=expected(settings, data, network.parent))
-  if network.fine_tuned:
-    return dict(
-        common, batch_size=BATCH_SIZE, schedule='finetune',
-        learning_rate=LEARNING_RATES['finetune'], precision=settings.precision)
+        common, batch_size=BATCH_SIZE, schedule=schedule,
+        learning_rate=LEARNING_RATES[schedule], precision=settings.precision)
   return dict(
       common, batch_size=BATCH_SIZE, locations_per_image=LOCATIONS,
       num_images=data.examples and min(NUM_IMAGES, data.examples),

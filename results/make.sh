@@ -5,11 +5,10 @@
 #
 # In RUNS (runs), from the images in DATA_DIR (data): the published grid, also
 # with channels chosen by least squares and at random, but no reconstruction;
-# the networks from scratch, fine-tuned as long; fine-tunings of one and five
-# epochs; budgets; training from scratch with as much computation; the fast
-# schedule. A dozen hours for a seed on two cores; the same command goes on
-# where it was interrupted. PYTHON, JOBS and GPUS are the sweep's; what is no
-# part of a sweep runs alone, on the first of the GPUS.
+# fine-tunings of one and five epochs; budgets; training from scratch with as
+# much computation; the fast schedule. A dozen hours for a seed on two cores;
+# the same command goes on where it was interrupted. PYTHON, JOBS and GPUS are
+# the sweep's; what is no part of a sweep runs alone, on the first of the GPUS.
 set -euo pipefail
 (($#)) || { echo "usage: $0 SEED..." >&2; exit 2; }
 for seed; do
@@ -28,7 +27,7 @@ runs=$(realpath -m -- "${RUNS:-runs}")
 cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.."
 unset WIDTHS BUDGETS SCHEDULE EPOCHS FINETUNE_EPOCHS PRECISION
 export PYTHON DATA_DIR SEEDS="$*" OUT=$runs/published
-network=least_squares_network budgets='0.5 0.25 0.1'
+network=least_squares_network
 
 # run COMMAND...: runs it so that a stop reaches it; a training saves then.
 run() {
@@ -61,9 +60,6 @@ MODES="thinet_none thinet_scale least_squares_none least_squares_full
   random_none $network" CONTROLS="$controls random_network thinet_kept_scale" \
   run ./run_experiments.sh
 for seed; do
-  for width in 64 48 32 24 16 8; do
-    tune "$seed" "scratch_$width" "scratch_${width}_finetuned"
-  done
   for slim in {least_squares_none,${network}}_{48,32,24,16,8}; do
     for epochs in 1 5; do
       tune "$seed" "$slim" "${slim}_finetuned_$epochs" "--epochs=$epochs"
@@ -71,13 +67,8 @@ for seed; do
   done
 done
 
-WIDTHS=64 BUDGETS=$budgets MODES=$network CONTROLS='' run ./run_experiments.sh
-for seed; do
-  for budget in $budgets; do
-    tune "$seed" "scratch_budget$budget" "scratch_budget${budget}_finetuned"
-  done
-done
-
+WIDTHS=64 BUDGETS='0.5 0.25 0.1' MODES=$network CONTROLS='' \
+  run ./run_experiments.sh
 for seed; do
   for width in 16 8; do
     alone benchmarks/equal_computation.py "--seed=$seed" \

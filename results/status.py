@@ -67,7 +67,11 @@ def state(sweep, cell):
   if not left:
     seconds = [sweep.seconds(each) for each in mine]
     return 'done' + ('' if None in seconds else ' in ' + duration(sum(seconds)))
-  percent = 100 * sum(map(sweep.progress, mine)) / len(mine)
+  times = [sweep.estimate(each) for each in mine]
+  if None in times:   # Then each network counts as much.
+    times = [1] * len(mine)
+  percent = 100 * sum(time * sweep.progress(each)
+                      for time, each in zip(times, mine)) / sum(times)
   if cell in sweep.running:
     words = 'running since ' + clock(sweep.running[cell])
     if percent:   # Else nothing of it is saved yet.

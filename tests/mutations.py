@@ -1483,6 +1483,7 @@ MUTATIONS = {
             ("if note.startswith('failed'):", 'if False:'),
             ('  if cell in sweep.running:', '  if False:'),
             ("if begun else 'waiting'", "if percent else 'waiting'"),
+            ('  if None in times:', '  if True:'),
             ("(sweep.folder(each), 'eval.json')", "(sweep.folder(each), 'x')"),
         ],
         'test_run_experiments.py::test_on_replaced_test_images_all_is_rated_'
@@ -1890,9 +1891,11 @@ MUTATIONS = {
         'test_cells.py::test_parents_come_first_and_a_cell_has_all_of_a_'
         'width': [
             ('  if settings.modes or settings.controls:\n', '  if True:\n'),
-            ('    if mode in settings.modes:\n', '    if True:\n'),
+            ('    if mode in tuned:\n', '    if True:\n'),
+            ('tuned = settings.modes and [SCRATCH,', 'tuned = [SCRATCH,'),
+            ('[SCRATCH, *settings.modes]', 'settings.modes'),
             ('widths[1:] + list(settings.budgets)\n', 'widths[1:]\n'),
-            ('  if share(cell.size):', '  if False:'),
+            ('  elif share(cell.size):', '  elif False:'),
         ],
         'test_cells.py::test_what_is_damaged_is_not_finished': [
             ('    if digest != self._digest(network, step):', '    if False:'),
@@ -1909,6 +1912,8 @@ MUTATIONS = {
         'not_fit': [
             ('    if network.parent and self(network.parent)[0]:',
              '    if False:'),
+            ('    if self.fine_tuned:\n',
+             '    if self.fine_tuned and self.mode != SCRATCH:\n'),
         ],
         'test_cells.py::test_a_cell_whose_parent_is_unfinished_says_so_first': [
             ('    mine = [Network(cell.seed, SCRATCH, CONV1_CHANNELS)] + '
@@ -1927,7 +1932,7 @@ MUTATIONS = {
             ('      parent_step=last_step(settings.epochs, data))', '      )'),
         ],
         'test_cells.py::test_networks_made_by_hand_in_another_way_do_not_fit': [
-            ('        learning_rate=LEARNING_RATES[settings.schedule],\n', ''),
+            (' learning_rate=LEARNING_RATES[schedule],', ''),
             (" 'seed': network.seed,\n", '\n'),
             (', OTHERS.get(name))   #', ')   #'),
             ('return dict(OTHERS, conv1', 'return dict(conv1'),
@@ -1944,6 +1949,11 @@ MUTATIONS = {
         ],
     },
     'run_experiments.sh': {
+        'test_run_experiments.py::test_the_cell_of_a_budget_goes_on_with_its_'
+        'widths': [
+            ('  [[ ! $MODES ]] || tuned', '  tuned'),
+            ('  [[ ! $MODES ]] || tuned', '  : tuned'),
+        ],
         'test_run_experiments.py::test_usage': [
             ('plan | status) (($# == 1)) ||', 'plan | status) true ||'),
         ],

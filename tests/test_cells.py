@@ -48,9 +48,10 @@ def finished(data_dir, tmp_path_factory):
         '--checkpoint_dir=%sscratch_64' % seed, '--conv1_channels=8',
         '--criterion=' + mode.split('_')[0],
         '--reconstruction=' + mode.split('_')[1])
-  slim = seed + 'thinet_none_8'
-  run('thinet_finetune.py', '--checkpoint_dir=' + slim,
-      '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
+  for name in ('scratch_64', 'scratch_8', 'thinet_none_8'):
+    run('thinet_finetune.py', '--checkpoint_dir=' + seed + name,
+        '--train_dir=%s%s_finetuned' % (seed, name), '--epochs=2',
+        '--precision=float32')
   return out
 
 
@@ -65,13 +66,14 @@ def make_budget(seed, data_dir):
         '--checkpoint_dir=%s/scratch_64' % seed, '--multiply_adds=0.25',
         '--parameters=0.25', '--criterion=' + mode.split('_')[0],
         '--reconstruction=' + mode.split('_')[1])
-  slim = '%s/thinet_none_budget0.25' % seed
-  run('thinet_finetune.py', '--checkpoint_dir=' + slim,
-      '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
   run('cifar10_train.py', '--train_dir=%s/scratch_budget0.25' % seed,
       '--conv1_channels=16', '--conv2_channels=16', '--local3_units=96',
       '--local4_units=48', '--schedule=published', '--epochs=5',
       '--precision=float32')
+  for mode in ('thinet_none', 'scratch'):
+    slim = '%s/%s_budget0.25' % (seed, mode)
+    run('thinet_finetune.py', '--checkpoint_dir=' + slim,
+        '--train_dir=%s_finetuned' % slim, '--epochs=2', '--precision=float32')
 
 
 @pytest.fixture
@@ -141,7 +143,13 @@ def test_parents_come_first_and_a_cell_has_all_of_a_width():
       for seed in (3, 4)]
   assert [each.name for each in cells.networks(budgets[-1], chosen)] == [
       'thinet_none_budget0.25', 'thinet_none_budget0.25_finetuned',
-      'l1_full_budget0.25', 'scratch_budget0.25']
+      'l1_full_budget0.25', 'scratch_budget0.25',
+      'scratch_budget0.25_finetuned']
+  # What is from scratch is fine-tuned only beside what else is.
+  for modes, names in ((chosen.modes, ['scratch_64', 'scratch_64_finetuned']),
+                       ([], ['scratch_64'])):
+    assert [each.name for each in cells.networks(
+        plan[0], chosen._replace(modes=modes))] == names
 
 
 def test_a_finished_sweep_has_nothing_left(sweep, data_dir, tmp_path):
@@ -150,11 +158,12 @@ def test_a_finished_sweep_has_nothing_left(sweep, data_dir, tmp_path):
   assert answer(settings(sweep.parent, tmp_path / 'nowhere')) == ('', {})
   assert set(answer(settings(sweep.parent, data_dir, widths=[64, 16, 8],
                              controls=['random_none']))[1]) == {
-      'scratch_16', 'thinet_none_16', 'thinet_none_16_finetuned',
+      'scratch_16', 'scratch_16_finetuned', 'thinet_none_16',
+      'thinet_none_16_finetuned',
       'random_none_16', 'random_none_8'}
   assert answer(settings(tmp_path / 'new', data_dir))[1].keys() == {
-      'scratch_64', 'scratch_8', 'thinet_none_8', 'thinet_none_8_finetuned',
-      'l1_full_8'}
+      'scratch_64', 'scratch_64_finetuned', 'scratch_8', 'scratch_8_finetuned',
+      'thinet_none_8', 'thinet_none_8_finetuned', 'l1_full_8'}
 
 
 def flip(path):
@@ -183,7 +192,9 @@ DAMAGES = {
 def test_what_is_damaged_is_not_finished(sweep, data_dir, name, damage):
   DAMAGES[damage](sweep / name)
   misfit, left = answer(settings(sweep.parent, data_dir))
-  assert not misfit and left.keys() == {name.split('/')[0]}
+  folder, _ = name.split('/')
+  assert not misfit and left.keys() == (
+      {folder, folder + '_finetuned'} & set(os.listdir(sweep)))
 
 
 @pytest.mark.parametrize('values, reason', [
@@ -195,14 +206,17 @@ def test_a_result_of_something_else_finishes_nothing(sweep, data_dir, values,
                                                      reason):
   edit(sweep / 'scratch_8' / 'eval.json', **values)
   misfit, left = answer(settings(sweep.parent, data_dir))
-  assert not misfit and list(left) == ['scratch_8']
+  assert not misfit and list(left) == ['scratch_8', 'scratch_8_finetuned']
   assert reason in left['scratch_8']
 
 
 @pytest.mark.parametrize('name, child', [
-    ('scratch_64', 'l1_full_8'), ('thinet_none_8', 'thinet_none_8_finetuned')])
+    ('scratch_64', 'l1_full_8'), ('thinet_none_8', 'thinet_none_8_finetuned'),
+    ('scratch_8', 'scratch_8_finetuned')])
 def test_children_of_weights_that_were_made_again_do_not_fit(
     sweep, data_dir, name, child):
+  if name == 'scratch_64':
+    shutil.rmtree(sweep / 'scratch_64_finetuned')
   step, _ = stand_in.newest(sweep / name)
   stand_in.save(sweep / name, step, 'others')
   misfit, left = answer(settings(sweep.parent, data_dir))
@@ -236,7 +250,7 @@ def test_a_cell_whose_parent_is_unfinished_says_so_first(sweep, data_dir):
      'SCHEDULE=published, not fast'),
     (dict(precision='bfloat16'), 'scratch_64',
      'PRECISION=float32, not bfloat16'),
-    (dict(finetune_epochs=3.0), 'thinet_none_8_finetuned',
+    (dict(finetune_epochs=3.0), 'scratch_64_finetuned',
      'FINETUNE_EPOCHS=2, not 3')])
 @pytest.mark.parametrize('lists', [
     {}, dict(widths=[64], modes=[], controls=[], seeds=[1])])
@@ -309,7 +323,8 @@ def test_a_training_from_scratch_has_the_widths_of_its_budget(sweep, data_dir):
   scratch, last = (sweep / name for name in ('scratch_budget0.25',
                                              'l1_full_budget0.25'))
   (scratch / 'eval.json').unlink()
-  assert answer(chosen)[1].keys() == {'scratch_budget0.25'}
+  assert answer(chosen)[1].keys() == {'scratch_budget0.25',
+                                      'scratch_budget0.25_finetuned'}
   # One compression was made again and chose other widths.
   again = sweep / 'thinet_none_budget0.25' / 'compress.json'
   edit(again, local3_units=97)
@@ -320,6 +335,7 @@ def test_a_training_from_scratch_has_the_widths_of_its_budget(sweep, data_dir):
         'budget have 97; move it out of OUT, or name another OUT.' % scratch,
         None)
   shutil.rmtree(scratch)
+  shutil.rmtree('%s_finetuned' % scratch)
   assert answer(chosen)[0].startswith(
       '%s was made with local3_units=96, not 97; ' % last)
   for folder in sweep.glob('thinet_none_budget*'):
@@ -354,8 +370,8 @@ def test_on_replaced_test_images_all_is_rated_again(sweep, data_dir, tmp_path):
 
 
 def test_folders_of_other_names_are_not_looked_at(sweep, data_dir):
-  for name in ('scratch_08', 'scratch_8_finetuned', 'l2_full_8', 'notes',
-               'scratch_8.old', 'scratch_8\n', 'scratch_budget0.5.old'):
+  for name in ('scratch_08', 'l2_full_8', 'notes', 'scratch_8.old',
+               'scratch_8_tuned', 'scratch_8\n', 'scratch_budget0.5.old'):
     shutil.copytree(sweep / 'scratch_64', sweep / name)
   shutil.copytree(sweep / 'thinet_none_8', sweep / 'l1_full_budget0.250')
   shutil.copytree(sweep, sweep.parent / 'seed01')

@@ -46,7 +46,7 @@ def test_all_that_is_made_and_where(tmp_path, monkeypatch):
   lines = [line.split(';')[:-1] for line in calls.read_text().splitlines()]
   out, network = '%s/made/published' % tmp_path, 'least_squares_network'
 
-  def tuned(seed, slim, to='finetuned', *more):
+  def tuned(seed, slim, to, *more):
     folder = '%s/seed%d/%s' % (out, seed, slim)
     return ['5', 'thinet_finetune.py', '--data_dir=%s/images' % tmp_path,
             '--seed=%d' % seed, '--evaluate', '--checkpoint_dir=' + folder,
@@ -59,15 +59,12 @@ def test_all_that_is_made_and_where(tmp_path, monkeypatch):
   widths = [48, 32, 24, 16, 8]
   expected = [['sweep', '0 2', '', '', '', grid, controls, out]]
   for seed in (0, 2):
-    expected += [tuned(seed, 'scratch_%d' % width) for width in [64] + widths]
     expected += [
         tuned(seed, '%s_%d' % (mode, width), 'finetuned_%d' % epochs,
               '--epochs=%d' % epochs)
         for mode in ('least_squares_none', network) for width in widths
         for epochs in (1, 5)]
   expected += [['sweep', '0 2', '64', '0.5 0.25 0.1', '', network, '', out]]
-  expected += [tuned(seed, 'scratch_budget' + budget) for seed in (0, 2)
-               for budget in ('0.5', '0.25', '0.1')]
   expected += [[
       '5', 'benchmarks/equal_computation.py',
       '--data_dir=%s/images' % tmp_path, '--seed=%d' % seed,

@@ -12,13 +12,14 @@ NOW = 1.8e9
 PARENT = cells.Network(0, 'scratch', 64)
 NARROW = cells.Network(0, 'scratch', 8)
 SLIM = cells.Network(0, 'thinet_none', 8)
-TUNED = SLIM._replace(fine_tuned=True)
+PARENT_TUNED, NARROW_TUNED, TUNED = (
+    each._replace(fine_tuned=True) for each in (PARENT, NARROW, SLIM))
 # Million multiply-adds, and 3.14 for what does not depend on the widths.
 WIDE, THIN = 18.470784 + 3.14, 3.149184 + 3.14
 
 
 class Folder:
-  """A sweep of three cells and four networks, of which nothing is made."""
+  """A sweep of three cells and six networks, of which nothing is made."""
 
   def __init__(self, out, monkeypatch):
     monkeypatch.setattr(pace.time, 'time', lambda: NOW)
@@ -63,18 +64,21 @@ def test_nothing_is_said_before_anything_is_known(folder):
 
 def test_time_is_scaled_by_width_and_epochs(folder):
   folder.make(PARENT, 5 * WIDE)   # 5 epochs, a second for each million.
-  narrow, tuned = 5 * THIN, 2 * THIN
+  narrow, tuned, parent_tuned = 5 * THIN, 2 * THIN, 2 * WIDE
   assert folder.sweep().estimate(NARROW) == pytest.approx(narrow)
   assert folder.sweep().estimate(TUNED) == pytest.approx(tuned)
   seconds, _, complete = folder.sweep().time_left()
-  assert (seconds, complete) == (pytest.approx(narrow + tuned), False)
-  assert status.left_in_words(folder.sweep()).startswith('at least 0:00:44 ')
+  assert (seconds, complete) == (
+      pytest.approx(parent_tuned + narrow + 2 * tuned), False)
+  assert status.left_in_words(folder.sweep()).startswith('at least 0:01:40 ')
   # What was measured at the width itself is better, and more of it still.
   folder.make(NARROW, 300)
   assert folder.sweep().estimate(TUNED) == pytest.approx(120)
   folder.make(SLIM, {'moments': 5, 'write': 3})
   folder.make(TUNED, 150)
   assert folder.sweep().estimate(NARROW) == pytest.approx((300 + 375) / 2)
+  folder.make(PARENT_TUNED, 1)
+  folder.make(NARROW_TUNED, 1)
   assert folder.sweep().seconds(SLIM) == 8
   assert status.left_in_words(folder.sweep()) == ''
 
@@ -102,13 +106,16 @@ def test_a_budget_takes_the_time_of_its_widths(folder):
 
 def test_a_stage_waits_for_the_one_before_and_cells_share_what_is_free(folder):
   folder.make(PARENT, 790)
-  # Two more parents, of 790 s, three trainings of 230, three tunings of 92.
-  narrow, tuned = 790 * THIN / WIDE, 790 * 2 / 5 * THIN / WIDE
+  # Two more parents, of 790 s, and the tunings of all three, of 316; three
+  # trainings of 230 with tunings of 92, and those of the compressions.
+  first, second = 790 * 2 / 5, 790 * 7 / 5
+  tuned = first * THIN / WIDE
+  narrow = second * THIN / WIDE
+  alone = first + 2 * second + 3 * narrow + 3 * tuned
   for changes, seconds in [
-      (dict(), 2 * 790 + 3 * narrow + 3 * tuned),
-      (dict(jobs=2), 790 + 2 * narrow + 2 * tuned),
-      (dict(gpus=('3', '5', '7')), 790 + tuned),
-      (dict(gpus=('3',), jobs=4), 2 * 790 + 3 * narrow + 3 * tuned)]:
+      (dict(), alone), (dict(gpus=('3',), jobs=4), alone),
+      (dict(jobs=2), second + 2 * narrow + 2 * tuned),
+      (dict(gpus=('3', '5', '7')), first + 3 * narrow + tuned)]:
     sweep = folder.sweep(seeds=[0, 1, 2], **changes)
     assert sweep.time_left()[0] == pytest.approx(seconds)
 
@@ -123,7 +130,7 @@ def test_what_a_program_needs_beside_its_work_is_measured(folder):
   open(note, 'w').close()
   os.utime(note, (NOW - 300,) * 2)
   assert folder.sweep()._seconds_left(sweep.plan[1]) == pytest.approx(
-      93 * THIN / WIDE + 7)
+      93 * 7 / 5 * THIN / WIDE + 2 * 7)
   # In a cell, a network begins where the one before ends.
   folder.make(SLIM, {'write': 4})
   folder.put(SLIM, 'eval.json', 150)
@@ -153,25 +160,31 @@ def test_a_running_training_is_known_by_its_newest_checkpoint(folder):
     assert sweep.running == {parent: NOW - 100}
     assert sweep.progress(PARENT) == 0.5 and sweep.seconds(PARENT) == 90
     assert sweep.estimate(PARENT) == pytest.approx(180)
-    assert sweep._seconds_left(parent) == pytest.approx(90 - 10)
-    assert status.state(sweep, parent).endswith(', 50 %')
+    tuning = 180 * 2 / 5
+    assert sweep._seconds_left(parent) == pytest.approx(90 - 10 + tuning)
     assert status.state(sweep, parent).startswith('running since ')
+    assert status.state(sweep, parent).endswith(   # 90 of 252 s.
+        ', 35 %, network 1: scratch_64')
     # The clock was set back since: nothing is known of the time until now.
     folder.put(PARENT, 'run.json', -9, seconds=90, step=10, last_step=20)
-    assert folder.sweep()._seconds_left(parent) == pytest.approx(90)
+    assert folder.sweep()._seconds_left(parent) == pytest.approx(90 + tuning)
   # It was stopped since, and nobody works on it.
   folder.put(PARENT, 'run.json', 9, seconds=91, step=10, last_step=20)
   sweep = folder.sweep()
   assert sweep.seconds(PARENT) == 91 and not sweep.running
-  assert sweep._seconds_left(parent) == pytest.approx(91)
-  assert status.state(sweep, parent) == 'stopped at 50 %'
+  assert sweep._seconds_left(parent) == pytest.approx(91 * 9 / 5)
+  assert status.state(sweep, parent) == 'stopped at 35 %'
 
 
 def test_a_cell_is_done_running_failed_or_waiting(folder):
-  folder.make(PARENT, 60)
   folder.make(SLIM, {'write': 3})
   states = [status.state(folder.sweep(), cell) for cell in folder.sweep().plan]
-  assert states == ['done in 0:01:00', 'waiting', 'stopped at 50 %']
+  assert states == ['waiting', 'waiting', 'stopped at 50 %']
+  folder.make(PARENT, 60)
+  folder.make(PARENT_TUNED, 24)
+  states = [status.state(folder.sweep(), cell) for cell in folder.sweep().plan]
+  # 3 s of 3 + 24 * THIN / WIDE.
+  assert states == ['done in 0:01:24', 'waiting', 'stopped at 30 %']
   folder.put(NARROW, 'run.json', 9, seconds=0, last_step=20)
   sweep = folder.sweep()
   assert status.state(sweep, sweep.plan[1]) == 'stopped at 0 %'
@@ -188,4 +201,4 @@ def test_a_cell_is_done_running_failed_or_waiting(folder):
     fcntl.flock(note, fcntl.LOCK_EX)   # It runs again.
     state = status.state(folder.sweep(), sweep.plan[2])
   assert state.startswith('running since ')
-  assert state.endswith(', 50 %, network 2: thinet_none_8_finetuned')
+  assert state.endswith(', 30 %, network 2: thinet_none_8_finetuned')

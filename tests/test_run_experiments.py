@@ -80,7 +80,9 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   assert [(row['conv1_channels'], row['criterion'], row['reconstruction'],
            row['fine_tuned'], row['n']) for row in rows] == [
                ('64', 'scratch', '', 'no', '1'),
+               ('64', 'scratch', '', 'yes', '1'),
                ('8', 'scratch', '', 'no', '1'),
+               ('8', 'scratch', '', 'yes', '1'),
                ('8', 'thinet', 'scale', 'no', '1'),
                ('8', 'thinet', 'scale', 'yes', '1')]
   assert ' 64 | scratch ' in output and not glob.glob(str(tmp_path / 'x'))
@@ -119,7 +121,7 @@ def test_each_gpu_runs_one_cell_at_a_time(tmp_path, data_dir, recorder):
   assert [call[1] for call in found[-1:]] == ['results/report.py']
   cells = [call for call in found if call[1] != 'results/report.py']
   assert {call[0] for call in cells} == {'5', '7'}
-  assert set(re.findall('on GPU (\\d): ', output)) == {'5', '7'}
+  assert set(re.findall('on GPU (\\d), ', output)) == {'5', '7'}
   trainings = [call for call in cells if call[1] == 'cifar10_train.py']
   assert sorted(call[2:5] for call in trainings) == sorted(
       ['--seed=%s' % seed, '--train_dir=%s/seed%s/scratch_%s' % (
@@ -162,10 +164,10 @@ def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
   code, plan = ended(sweep(data_dir, out, 'plan', **settings))
   assert code == 0 and not out.exists() and not calls(tmp_path)
   assert [line.split() for line in plan.splitlines()[1:5]] == [
-      ['seed', '0', 'scratch', '64', '1', 'network', 'waiting'],
-      ['seed', '0', 'scratch', '8', '1', 'network', 'waiting'],
+      ['seed', '0', 'scratch', '64', '2', 'networks', 'waiting'],
+      ['seed', '0', 'scratch', '8', '2', 'networks', 'waiting'],
       ['seed', '0', 'slim', '8', '4', 'networks', 'waiting'],
-      ['seed', '0', 'slim', 'budget0.25', '5', 'networks', 'waiting']]
+      ['seed', '0', 'slim', 'budget0.25', '6', 'networks', 'waiting']]
   assert '2 cells at a time on the processor, %d core' % len(
       os.sched_getaffinity(0)) in plan
   code, output = ended(sweep(data_dir, out, **settings))
@@ -174,20 +176,20 @@ def test_it_says_what_it_will_do_does_and_has_made(tmp_path, data_dir,
   named = dict(re.fullmatch(r'\[seed 0 (\w+ \S+)\] (.*)', line).groups()[::-1]
                for line in during.splitlines())
   assert [cell for line, cell in named.items()
-          if line.startswith('Cell 1 of 4: training scratch_64')] == [
-              'scratch 64']   # The time left, too, if the other was faster.
+          if line.startswith('Cell 1 of 4, network 1 of 2: training scratch_64')
+          ] == ['scratch 64']   # The time left, too, if the other was faster.
   words = [line for line in named if 'network 4 of 4' in line]
   assert words[0].startswith(
       'Cell 3 of 4, network 4 of 4: fine-tuning thinet_scale_8_finetuned (the '
       'sweep: ') and named[words[0]] == 'slim 8'
-  words = [line for line in named if 'network 5 of 5' in line]
+  words = [line for line in named if 'network 5 of 6' in line]
   assert words[0].startswith(
-      'Cell 4 of 4, network 5 of 5: training scratch_budget0.25 (the sweep: ')
+      'Cell 4 of 4, network 5 of 6: training scratch_budget0.25 (the sweep: ')
   assert re.search(r'(\d+ % done, about|at least) \d:\d\d:\d\d left\)\.$',
                    words[0])   # The other may not have made its kinds yet.
   assert named['Cell 4 of 4 is done.'] == 'slim budget0.25'
   made = report.splitlines()[-4:]
-  assert re.match(r'Done in \d:\d\d:\d\d: 11 networks, 0:02:36 of', made[0])
+  assert re.match(r'Done in \d:\d\d:\d\d: 14 networks, 0:03:36 of', made[0])
   assert made[1:3] == ['Table: %s/%s.csv' % (out, name)
                        for name in ('table', 'budgets')]
   assert shlex.split(made[3])[1:] == [
@@ -230,15 +232,15 @@ def test_status_at_any_time(tmp_path, data_dir, recorder):
   before = changes()
   found = states(data_dir, out, **failing)
   assert files.held(str(out / '.cells' / 'scratch_0_8'))   # By flock(1).
-  assert found['seed 0 scratch 64'] == 'done in 0:00:20'
-  assert re.fullmatch(r'running since \d\d:\d\d:\d\d',
+  assert found['seed 0 scratch 64'] == 'done in 0:00:40'
+  assert re.fullmatch(r'running since \d\d:\d\d:\d\d, network 1: scratch_8',
                       found['seed 0 scratch 8'])
   assert found['seed 0 slim 8'] == 'waiting'
   assert changes() == before
   process.terminate()
   assert ended(process)[0] == 143 and nothing_runs(pids)
   assert states(data_dir, out, **failing)['seed 0 scratch 8'] == (
-      'stopped at 5 %')
+      'stopped at 3 %')   # Of its training 5 %.
   failing.pop('WAIT')
   assert ended(sweep(data_dir, out, **failing))[0] == 1
   found = states(data_dir, out, **failing)
@@ -296,7 +298,10 @@ def test_the_cell_of_a_budget_goes_on_with_its_widths(tmp_path, data_dir,
        parent, *budget, '--criterion=l1', '--reconstruction=full', *common],
       training]
   code, output = ended(sweep(*cell, **settings))
-  assert code == 0 and len(calls(tmp_path)) == 5, output
+  assert code == 0 and [call[1] for call in calls(tmp_path)[4:]] == [
+      'cifar10_train.py', 'thinet_finetune.py'], output
+  assert '--checkpoint_dir=%s/seed3/scratch_budget0.25' % out in (
+      calls(tmp_path)[-1])
   assert output.splitlines()[-1].startswith('A cell of its own is done')
   # Without a compression, nothing says how wide a training is to be.
   shutil.rmtree(out / 'seed3' / 'scratch_budget0.25')
@@ -304,8 +309,13 @@ def test_the_cell_of_a_budget_goes_on_with_its_widths(tmp_path, data_dir,
     shutil.rmtree(folder)
   code, output = ended(sweep(*cell, **dict(settings, CONTROLS='l1_full',
                                            MODES='', SKIP='thinet_compress')))
-  assert code == 1 and len(calls(tmp_path)) == 6
+  assert code == 1 and len(calls(tmp_path)) == 7
   assert 'its programs ran, but l1_full_budget0.25 it is not made' in output
+  # Where no mode is fine-tuned, nothing is.
+  code, output = ended(sweep(data_dir, out, 'cell', 'scratch', '3', '8',
+                             **dict(settings, MODES='')))
+  assert code == 0, output
+  assert [call[1] for call in calls(tmp_path)[7:]] == ['cifar10_train.py']
 
 
 # ---------------------------------------------------------------------- stops
@@ -465,7 +475,7 @@ def test_on_replaced_test_images_all_is_rated_again(finished, data_dir):
   path = other / 'cifar-10-batches-bin' / 'test_batch.bin'
   path.write_bytes(path.read_bytes()[:-3073])
   code, output, ran = again(DATA_DIR=str(other))
-  assert code == 0 and len(ran) == 7, output
+  assert code == 0 and len(ran) == 9, output
   assert again(DATA_DIR=str(other))[2] == ['results/report.py']
 
 
@@ -476,15 +486,17 @@ def test_a_parent_that_was_made_again_is_refused_before_anything_runs(
   for part in parent.glob('model.ckpt-*'):
     part.write_text('other weights')
   stand_in.evaluate(parent, {'data_dir': data_dir})
-  for arguments in ([], ['cell', 'slim', '0', '8']):
+  for arguments, child in (([], 'scratch_64_finetuned'),
+                           (['cell', 'slim', '0', '8'], 'thinet_none_8')):
     code, output, ran = again(*arguments)
     assert (code, ran) == (2, [])
-    assert 'thinet_none_8 was made from other weights than' in output
+    assert child + ' was made from other weights than' in output
 
 
 @pytest.mark.parametrize('name, left', [
-    ('scratch_8/eval.json', ['cifar10_train.py']),
-    ('scratch_64/run.json', ['cifar10_train.py']),
+    ('scratch_8/eval.json', ['cifar10_train.py', 'thinet_finetune.py']),
+    ('scratch_64/run.json', ['cifar10_train.py', 'thinet_finetune.py']),
+    ('scratch_8_finetuned/run.json', ['thinet_finetune.py']),
     ('thinet_none_8/compress.json', ['thinet_compress.py',
                                      'thinet_finetune.py']),
     ('thinet_none_8_finetuned/eval.json', ['thinet_finetune.py'])])
@@ -669,15 +681,16 @@ def test_names_mean_the_folder_where_one_stands(tmp_path, data_dir, recorder,
       env={**os.environ, **settings, 'OUT': name, 'CDPATH': '/:%s' % tmp_path,
            'DATA_DIR': name + 'data', 'PYTHON': './%spython' % name})
   assert result.returncode == 0, result.stderr
-  assert os.listdir(stand / name / 'seed0') == ['scratch_64']
+  assert sorted(os.listdir(stand / name / 'seed0')) == [
+      'scratch_64', 'scratch_64_finetuned']
   assert sorted(os.listdir(stand)) == sorted(
       [name, name + 'data', name + 'python'])
   # The link of an environment's interpreter is not resolved.
   commands = [shlex.split(line.partition('+ ')[2])
               for line in result.stdout.splitlines() if '] + ' in line]
   assert [command[:2] for command in commands] == [
-      ['%s/%spython' % (stand, name),
-       os.path.join(conftest.ROOT, 'cifar10_train.py')]]
+      ['%s/%spython' % (stand, name), os.path.join(conftest.ROOT, program)]
+      for program in ('cifar10_train.py', 'thinet_finetune.py')]
 
 
 # ---------------------------------------------------------------------- Slurm
@@ -765,8 +778,8 @@ def test_a_slurm_job_carries_its_settings(tmp_path, data_dir, recorder, submit):
     assert result.returncode == 0, result.stderr
   found = [call[1] for call in calls(tmp_path)]
   assert found == ['tests/demo_data.py'] + [
-      'cifar10_train.py'] * 2 + ['thinet_compress.py', 'thinet_finetune.py',
-                                 'results/report.py']
+      'cifar10_train.py', 'thinet_finetune.py'] * 2 + [
+          'thinet_compress.py', 'thinet_finetune.py', 'results/report.py']
   assert calls(tmp_path)[-1][-1] == '--published='
   assert (tmp_path / settings['OUT'] / 'seed0' / 'scratch_8' /
           'eval.json').exists()
