@@ -6,9 +6,10 @@ Any widths work: they are read from the checkpoint.
   ...: precision @ 1 = 0.852, @ 5 = 0.993 (10000 images, step 50000)
 
 About 3 s on two Intel Xeon cores. Prints the tutorial's line, then the network
-and the table's digits, and writes eval.json and TensorBoard's scalars into the
-checkpoint's folder. For the training images or the raw weights the file is
-eval_train_eval.json, eval_test_raw.json or eval_train_eval_raw.json.
+with top-1 and top-5 in %, two digits each, and writes eval.json and
+TensorBoard's scalars into the checkpoint's folder. For the training images or
+the raw weights the file is eval_train_eval.json, eval_test_raw.json or
+eval_train_eval_raw.json.
 
 --checkpoint_dir is a folder, whose newest checkpoint is taken, or one
 checkpoint, as runs/seed0/scratch_64/model.ckpt-3000; its result is

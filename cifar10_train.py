@@ -5,8 +5,8 @@
 Step 0 has loss = 4.68, and 128 epochs reach about 85 %; on two cores they take
 about an hour, with 8 channels half of it. The same command continues
 an interrupted run, bit for bit as if it had never stopped, and says so when the
-run is finished. Ctrl-C, a closed terminal and other signals that ask it to end
-save a checkpoint first. TensorBoard and the log show top-1 of the averaged
+run is finished. At Ctrl-C, a closed terminal and other requests to end, it
+saves a checkpoint first. TensorBoard and the log show top-1 of the averaged
 weights on the test images along the way; it does not influence the training.
 
 A run goes on with other settings, or after its end, as a new run:

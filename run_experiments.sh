@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the sweep, then prints its table: training from scratch at every conv1
-# width, and compression of the 64-channel network without and with fine-tuning.
+# width and compression of the 64-channel network, without and with fine-tuning.
 # With BUDGETS="0.5 0.25", also all layers at those shares of its costs.
 #
-#   ./run_experiments.sh demo                          # small, on drawn images
+#   ./run_experiments.sh demo                          # small, synthetic images
 #   SEEDS="0 1 2" GPUS="0 1" ./run_experiments.sh      # a cell on each GPU
 #   SEEDS="0 1 2" ./run_experiments.sh slurm --gpus=1  # with sbatch's options
 #   ./run_experiments.sh plan                          # lists what it would do

@@ -9,8 +9,8 @@
 
 The first names widths; a layer whose flag is left out stays as it is. The
 second names a budget, and all layers get the widths that lose least under it
-(thinet/budget.py). On two cores the first takes some seconds, `network` some
-minutes.
+(thinet/budget.py). On two cores the first takes half a minute, or a second
+once the moments are cached; `network` takes some minutes.
 
 Samples the contribution of each channel to the layer that reads it, its reader,
 on central crops of the training images in the network as it is; chooses the

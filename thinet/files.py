@@ -170,9 +170,9 @@ def remove_parts(path):
 
 
 def close_output():
-  """Sends what is printed from now on to nowhere, as its reader is gone.
+  """Discards what is printed from now on, as its reader is gone.
 
-  Otherwise Python fails once more when it writes the rest at its end.
+  Otherwise Python fails again when it flushes at its end.
   """
   with open(os.devnull, 'w') as nowhere:
     os.dup2(nowhere.fileno(), sys.stdout.fileno())
@@ -310,7 +310,7 @@ def hold(folder):
 def alone(path):
   """Waits until no other process is in a block of this lock file.
 
-  Without a lock where there are none, or where the file cannot be made.
+  Goes on without a lock where there are none, or the file cannot be made.
   """
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(OSError):

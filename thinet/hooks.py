@@ -2,8 +2,8 @@
 
 They run in the order of their list, which is: StepCounter; LoggerHook, so that
 a loss that is not finite stops the training before it is saved; CheckpointHook;
-EvaluationHook, which evaluates no more when a signal stops the training, but at
-its last step.
+EvaluationHook, which a signal makes skip its evaluation, except at the last
+step.
 """
 import datetime
 import re
@@ -43,7 +43,7 @@ class Training(typing.NamedTuple):
   keep_checkpoints: int        # Newest checkpoints to keep.
 
   def logs(self, step, frequency):
-    """Whether this step logs what is logged so often; the last one does."""
+    """Whether a step logs at this frequency; the last does, but not at 0."""
     return bool(frequency) and (step % frequency == 0 or
                                 step == self.last_step - 1)
 

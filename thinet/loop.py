@@ -37,9 +37,9 @@ class Loop:
     self.loss, self.made = compiled(step, self.count)
 
   def compile(self, session):
-    """Compiles, and prints how long that took; returns whether it can be.
+    """Compiles, and prints the seconds; returns whether XLA can.
 
-    A signal is handled when it ends.
+    Signals wait until it ends.
     """
     start = time.perf_counter()
     try:

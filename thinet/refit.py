@@ -109,7 +109,7 @@ class Pair:
     return found
 
   def first(self, steps, images):
-    """The first steps, as many as this many images fill; at least one."""
+    """The first steps that this many images fill; at least one."""
     return steps[:max(1, images // self.batch_size)]
 
   def random_positions(self, inputs, use):

@@ -56,8 +56,8 @@ def write(folder, summaries, program):
   Args:
     folder: the network's folder.
     summaries: list of pairs.
-    program: last part of the file's name, which otherwise is that of all files
-      begun in the same second.
+    program: last part of the file's name; without it, files begun in the same
+      second share a name.
 
   Raises:
     FileError: the folder cannot be written to.
