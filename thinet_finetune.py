@@ -1,12 +1,12 @@
-"""Fine-tunes a slim network with the training loop of cifar10_train.
+"""Fine-tunes a network with the training loop of cifar10_train.
 
   python thinet_finetune.py --checkpoint_dir=runs/seed0/thinet_none_16 \\
       --train_dir=runs/seed0/thinet_none_16_finetuned
 
-Starts from the averaged weights of the slim checkpoint; the same command
-continues an interrupted run. The gradients of conv1 and conv2 are
-preconditioned (thinet/precondition.py). 20 epochs, some minutes on two cores,
-bring 16 channels from 37 to 84 % and 8 from 18 to 82 %.
+Starts from the averaged weights of a checkpoint, of a compressed network or one
+from scratch; the same command continues an interrupted run. The gradients of
+conv1 and conv2 are preconditioned (thinet/precondition.py). 20 epochs, some
+minutes on two cores, bring 16 channels from 37 to 84 % and 8 from 18 to 82 %.
 """
 import cifar10
 import cifar10_train
@@ -21,7 +21,7 @@ for _name in ('data_dir', 'data_url', 'batch_size', 'checkpoint_dir', 'seed',
               'log_frequency', 'histogram_frequency', 'eval_frequency',
               'checkpoint_frequency', 'keep_checkpoints', 'precision'):
   tf.app.flags.declare_key_flag(_name)
-FLAGS['checkpoint_dir'].help = 'Required. Folder of the slim network.'
+FLAGS['checkpoint_dir'].help = 'Required. Folder of the network.'
 
 SCHEDULE = cifar10.Schedule(
     'finetune', epochs=20, learning_rate=0.01, linear=True, momentum=0.9,
@@ -57,13 +57,13 @@ def preconditioners(weights):
 
 
 def finetune():
-  """Trains all weights of the slim network.
+  """Trains all weights of the network.
 
   Returns, Raises: as cifar10_train.train; CheckpointError, if --checkpoint_dir
   holds no network.
   """
   if not FLAGS.checkpoint_dir:
-    raise UserError('--checkpoint_dir is missing; name the folder of a slim '
+    raise UserError('--checkpoint_dir is missing; name the folder of a '
                     'network.')
   parent = checkpoint.read_newest(FLAGS.checkpoint_dir, cifar10.shapes_like)
   averages = parent.averages

@@ -95,7 +95,7 @@ class Network(typing.NamedTuple):
 
 
 class Cell(typing.NamedTuple):
-  """What runs at a time: a training, or all of a size from one parent."""
+  """What runs at a time: a network from scratch, or all of a parent's size."""
   stage: str             # 'scratch' or 'slim'.
   seed: int
   size: object           # As a network's.
