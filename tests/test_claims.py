@@ -14,6 +14,7 @@ import pytest
 import scipy.stats
 
 WIDTHS = [48, 32, 24, 16, 8]
+NEWER_WIDTHS = [32, 16, 8]   # Of networks_new.csv.
 SCRATCH, TUNED_SCRATCH = ('scratch', '', 'no'), ('scratch', '', 'yes')
 NETWORK = ('least_squares', 'network', 'no')
 FOUR = [('thinet', 'none', 'yes'), ('thinet', 'scale', 'yes'),
@@ -95,27 +96,37 @@ def gained(digits):
   return apart(digits, ours, theirs)
 
 
-def of_three(digits, ours, theirs):
-  """Mean difference within three seeds, with its interval."""
-  differences = less(ours, theirs)
+def newer(digits, modes, others, widths):
+  """Modes above others, means over the widths, in networks_new.csv."""
+  differences = less(*(mean_top1(each, widths=widths, path='networks_new.csv')
+                       for each in (modes, others)))
   assert len(differences) == 3
   return with_interval(digits, differences)
 
 
-def newer(modes, width):
-  """Means over modes, of the seeds of networks_new.csv that have all."""
-  return mean_top1(modes, widths=[width], path='networks_new.csv')
+def judged(figures):
+  """Figures of a difference, and what is said of it if the interval has 0."""
+  _, low, high = map(float, figures)
+  return figures + (': no difference seen' if low <= 0 <= high else '',)
+
+
+def placed(figures):
+  """Figures of a difference without a sign before the mean, and where it is."""
+  mean, low, high = figures
+  if mean[0] != '-':
+    return mean, low, high, 'above'
+  return (mean[1:], *(str(-decimal.Decimal(end)) for end in (high, low)),
+          'below')
 
 
 def first_lines():
   latency = loaded('latency.json')
-  slim = latency['least_squares_network_budget0.1']
-  assert round(latency['64']['file_bytes'] / slim['file_bytes']) == 9
-  points = [of_three(1, newer([SCRATCH], 64), newer(FOUR, 8))[0],
-            *rounded(1, lost(FOUR[-1], '0.1',
-                             'all_layers/networks.csv').mean())]
-  return sum(((*rounded(1, each['speedup_batch128'], each['speedup_batch1']),
-               lost_) for each, lost_ in zip((latency['8'], slim), points)), ())
+  slim = [latency['least_squares_network_budget' + budget]
+          for budget in ('0.5', '0.1')]
+  assert round(latency['64']['file_bytes'] / slim[1]['file_bytes']) == 9
+  return rounded(1, *(each['speedup_batch128'] for each in slim),
+                 *(lost(FOUR[-1], budget, 'all_layers/networks.csv').mean()
+                   for budget in ('0.5', '0.1')))
 
 
 def without_labels():
@@ -160,21 +171,10 @@ def precisions():
 
 
 def tenth_below_tuned_scratch():
-  """Under a budget, by seed."""
-  return of_three(1, top1(TUNED_SCRATCH, '0.1', path='networks_new.csv'),
-                  top1(FOUR[-1], '0.1', path='all_layers/networks.csv'))
-
-
-def newer_differences(digits=2):
-  """The four modes above scratch, and fine-tuned scratch; fine-tuned scratch
-  above scratch; network above none."""
-  pairs = [(newer(FOUR, width), newer([mode], width))
-           for mode in (SCRATCH, TUNED_SCRATCH) for width in (16, 8)]
-  pairs += [(newer([TUNED_SCRATCH], width), newer([SCRATCH], width))
-            for width in (16, 8, '0.1')]
-  pairs += [(newer(FOUR[-1:], width), newer(FOUR[:1], width))
-            for width in (16, 8)]
-  return sum((of_three(digits, *pair) for pair in pairs), ())
+  groups = (top1(TUNED_SCRATCH, '0.1', path='networks_new.csv'),
+            top1(FOUR[-1], '0.1', path='all_layers/networks.csv'))
+  assert [len(each) for each in groups] == [3, 3]
+  return judged(apart(1, *groups))
 
 
 def above_published(is_mode):
@@ -204,14 +204,6 @@ def fine_tuned_above_published():
   return rounded(1, min(found), max(found))
 
 
-def all_layers_above_scratch():
-  """Fine-tuned, by seed, on average of the budgets."""
-  path = 'all_layers/networks.csv'
-  return with_interval(1, np.mean([
-      less(top1(FOUR[-1], budget, path=path), top1(SCRATCH, budget, path=path))
-      for budget in ('0.5', '0.25', '0.1')], 0))
-
-
 def choices():
   """L1 and random below least squares, after network."""
   ours = mean_top1([NETWORK])
@@ -236,6 +228,29 @@ def exported():
                        for each in slim + [latency['64']])))
 
 
+def newer_on_average():
+  pairs = [newer(1, FOUR, [TUNED_SCRATCH], NEWER_WIDTHS),
+           newer(1, FOUR[-1:], FOUR[:1], NEWER_WIDTHS)]
+  verdict, = {judged(pair)[-1] for pair in pairs}
+  return sum(map(placed, pairs), ()) + (verdict,)
+
+
+def newer_without_labels():
+  return rounded(1, *(lost(NETWORK, width, 'networks_new.csv').mean()
+                      for width in NEWER_WIDTHS))
+
+
+def gained_by_scratch():
+  return [newer(1, [TUNED_SCRATCH], [SCRATCH], [width])[0]
+          for width in NEWER_WIDTHS[1:]]
+
+
+def most_below_scratch():
+  means = [[np.mean(list(top1(mode, width).values())) for width in WIDTHS[:-1]]
+           for mode in (SCRATCH, NETWORK)]
+  return rounded(1, np.max(np.subtract(*means)))
+
+
 # The cells of a section's tables, row by row, from the first after the label;
 # rows are those of the document.
 
@@ -247,6 +262,17 @@ def ways(rows):
                   for way in ('losses', 'uniform', 'global_l1', 'search',
                               'front_to_back')]
   return lines + [()] * (len(rows) - len(lines))   # Those of results/widths.py.
+
+
+def newer_networks(rows):
+  widths = [NEWER_WIDTHS if label == 'mean' else [int(label)]
+            for label, *_ in rows[1:]]
+  assert sum(widths[:-1], []) == widths[-1]
+  return [()] + [tuple('%s [%s, %s]' % newer(2, modes, others, each)
+                       for modes, others in (
+                           (FOUR, [SCRATCH]), (FOUR, [TUNED_SCRATCH]),
+                           ([TUNED_SCRATCH], [SCRATCH]),
+                           (FOUR[-1:], FOUR[:1]))) for each in widths]
 
 
 def training_steps(rows):
@@ -309,61 +335,50 @@ README, RESULTS, LAYERS, BENCHMARKS = (
 
 
 @pytest.mark.parametrize('document, sentence, figures', [
-    (README, 'With 8 channels of conv1 the network is %s times as fast on 128 '
-     'images, %s times on one, and ends %s points of top-1 below its parent '
-     'after fine-tuning (three parents, mean of four modes); with a tenth of '
-     'all multiply-adds and parameters %s times, %s times and %s points '
-     '(three), in a file a ninth of the size.', first_lines),
-    (README, '`network` loses %s, %s, %s, %s and %s points at 48 to 8 '
-     'channels, each network against its own parent (%s parents).',
-     without_labels),
-    (README, 'end %s points [%s, %s] above three from scratch, on average of '
-     'four modes and five widths', lambda: gained(1)),
+    (README, 'is %s times as fast on 128 images, one with a tenth %s times, in '
+     'a file a ninth of the size. Compressed by least squares and '
+     'fine-tuned, they end %s and %s points of top-1 below the parent',
+     first_lines),
+    (README, 'Networks with a tenth, trained from scratch and '
+     'fine-tuned as long, end %s points [%s, %s] higher (95 %% interval; three '
+     'of each)%s.', tenth_below_tuned_scratch),
+    (README, '`network` loses %s, %s, %s, %s and %s points of its parent at 48 '
+     'to 8 channels (%s parents', without_labels),
+    (README, 'three newer ones: %s, %s and %s at 32, 16 and 8)',
+     newer_without_labels),
+    (README, 'networks from scratch gain %s points at 16 channels and %s at 8.',
+     gained_by_scratch),
+    (README, '`network` ends at most %s points below scratch at 16 channels or '
+     'more', most_below_scratch),
     (README, 'at budgets of 0.5, 0.25 and 0.1 `network` loses %s, %s and %s '
      'points, fine-tuned %s, %s and %s.', all_layers),
-    (README, 'The published single runs of this experiment (rings) end %s to '
-     '%s points lower than ours after fine-tuning.',
-     fine_tuned_above_published),
-    (README, 'Fine-tuned, it ends %s points [%s, %s] above training the same '
-     'widths from scratch', all_layers_above_scratch),
-    (README, 'at 0.1 it ends %s [%s, %s] below fine-tuned networks from '
-     'scratch.', tenth_below_tuned_scratch),
-    (README, 'end %s points [%s, %s] higher at 8 channels (no difference seen), '
-     '%s [%s, %s] higher at a tenth.', lambda: of_three(
-         1, newer([TUNED_SCRATCH], 8), newer(FOUR, 8)) +
-     tenth_below_tuned_scratch()),
+    (README, "the published single runs of this experiment (rings; not the "
+     "paper's) end %s to %s points below ours", fine_tuned_above_published),
     (README, '| %s | | %s | | %s | | %s |', deployed),
     (README, 'A training step at 64 channels is %s (Xeon) and %s (EPYC) times '
      "as fast as PyTorch's eager one", lambda: rounded(1, *(
          each['speedup_vs_pytorch_width64']
          for each in loaded('training.json')))),
-    (README, 'Newer ones (three seeds, paired) end %s [%s, %s] above networks '
-     'from scratch that were fine-tuned as long at 16 channels, %s [%s, %s] at '
-     '8; `network` ends %s [%s, %s] and %s [%s, %s] above `none`: no '
-     'difference seen.', lambda: newer_differences(1)[6:12] +
-     newer_differences(1)[21:]),
-    (README, 'channels chosen by L1 end %s points [%s, %s] below those by '
-     'least squares, random ones %s [%s, %s]', choices),
+    (README, 'end %s points [%s, %s] %s networks from scratch that were '
+     'fine-tuned as long, and `least_squares_network` ends %s [%s, %s] %s '
+     '`thinet_none`, on average of 32, 16 and 8 channels, three of the five '
+     'widths of a comparison that was fixed beforehand%s.', newer_on_average),
     (RESULTS, '%d of the published schedule and %d of', by_schedule),
     (RESULTS, 'Of the %d trainings from scratch by the published schedule, %d '
      'are in bfloat16; the other %d', precisions),
     (RESULTS, 'Each published scratch figure is at most %s points from our '
      'mean', beside_published),
-    (RESULTS, 'The mean of the four modes over all widths is %s [%s, %s].',
+    (RESULTS, 'ends %s points [%s, %s] above scratch of seeds 0 to 2',
      lambda: gained(2)),
-    (RESULTS, 'In `networks_new.csv` (three seeds, paired) it ends %s [%s, %s] '
-     'above scratch at 16 channels and %s [%s, %s] at 8, and %s [%s, %s] and '
-     '%s [%s, %s] above networks from scratch that were fine-tuned as long. '
-     'Those gain %s [%s, %s] by it at 16 channels, %s [%s, %s] at 8, and %s '
-     '[%s, %s] at a budget of 0.1. Fine-tuned, `network` ends %s [%s, %s] '
-     'above `none` at 16 channels, %s [%s, %s] at 8.', newer_differences),
+    (RESULTS, 'At a budget of 0.1, networks from scratch gain %s [%s, %s] by '
+     'fine-tuning.', lambda: newer(2, [TUNED_SCRATCH], [SCRATCH], ['0.1'])),
     (RESULTS, 'channels chosen by L1 end %s points [%s, %s] below those by '
      'least squares, random ones %s [%s, %s]', choices),
     (RESULTS, 'Parents of the fast schedule end %s points [%s, %s] above those '
      'of the published one, their networks after `network` %s [%s, %s] (four',
      fast),
-    (LAYERS, 'the compressed ones end %s points [%s, %s] below (three seeds, '
-     'paired).', tenth_below_tuned_scratch),
+    (LAYERS, 'the compressed ones end %s points [%s, %s] below them (three of '
+     'each, unpaired, equal variances)%s.', tenth_below_tuned_scratch),
     (LAYERS, "are %s, %s and %s times as fast as the parent on 128 images and "
      "%s, %s and %s times on one, in files of %s, %s and %s MB, not %s.",
      exported),
@@ -375,6 +390,7 @@ def test_a_sentence_says_what_the_files_say(document, sentence, figures):
 
 
 @pytest.mark.parametrize('document, section, figures', [
+    (RESULTS, 'The newer networks', newer_networks),
     (LAYERS, 'Ways to choose the widths', ways),
     (BENCHMARKS, 'A training step', training_steps),
     (BENCHMARKS, 'Operations', single_operations),
