@@ -194,8 +194,8 @@ tell() {
   ((code == 0)) || exit "$code"
 }
 
-# made NAME COMMAND...: runs the command, which makes and rates a network,
-# unless it is finished.
+# made NAME COMMAND...: runs the command, which makes and rates a network, if
+# that is left in its cell.
 made() {
   [[ $'\n'$left == *$'\n'"$1 "* ]] || return 0
   tell cell "${this[@]}" "$1"
@@ -213,19 +213,19 @@ noted() {
     echo \"failed with exit code \$code\" > ${note@Q}" EXIT
 } 2> /dev/null
 
-# tuned SEED NETWORK: fine-tunes a network.
+# tuned SEED NETWORK: fine-tunes a network, if its cell says so.
 tuned() {
   made "$2_finetuned" thinet_finetune.py "--seed=$1" \
     "--checkpoint_dir=$OUT/seed$1/$2" "--train_dir=$OUT/seed$1/$2_finetuned" \
     "--epochs=$FINETUNE_EPOCHS" "--precision=$PRECISION"
 }
 # trained SEED SIZE WIDTH...: trains from scratch, with flags for the widths,
-# and, as the compressions are, fine-tunes.
+# and fine-tunes.
 trained() {
   made "scratch_$2" cifar10_train.py "--seed=$1" \
     "--train_dir=$OUT/seed$1/scratch_$2" "${@:3}" \
     "--schedule=$SCHEDULE" "--epochs=$EPOCHS" "--precision=$PRECISION"
-  [[ ! $MODES ]] || tuned "$1" "scratch_$2"
+  tuned "$1" "scratch_$2"
 }
 
 # cell STAGE SEED SIZE: runs the training from scratch, or everything that is
@@ -253,7 +253,7 @@ cell() {
         "--output_dir=$folder/$slim" "--checkpoint_dir=$folder/scratch_64" \
         "${size[@]}" "--criterion=${mode%_*}" \
         "--reconstruction=${mode##*_}"
-      [[ " $MODES " != *" $mode "* ]] || tuned "$2" "$slim"
+      tuned "$2" "$slim"
     done
     if [[ $3 == budget* ]]; then
       widths=$("$PYTHON" results/status.py widths "$@") || exit

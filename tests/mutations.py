@@ -1951,8 +1951,8 @@ MUTATIONS = {
     'run_experiments.sh': {
         'test_run_experiments.py::test_the_cell_of_a_budget_goes_on_with_its_'
         'widths': [
-            ('  [[ ! $MODES ]] || tuned', '  tuned'),
-            ('  [[ ! $MODES ]] || tuned', '  : tuned'),
+            ('  tuned "$1" "scratch_$2"\n', ''),
+            ('      tuned "$2" "$slim"\n', ''),
         ],
         'test_run_experiments.py::test_usage': [
             ('plan | status) (($# == 1)) ||', 'plan | status) true ||'),
