@@ -9,17 +9,15 @@ import statistics
 
 from cells import CONV1_CHANNELS
 import tables
-from tables import COMPRESSED, FINE_TUNED, FRONT, SCRATCH
+from tables import COMPRESSED, FINE_TUNED, SCRATCH, SCRATCH_TUNED
 
 FOUR = list(FINE_TUNED.values())
-# As much training as the fine-tuned ones have, without a compression.
-SCRATCH_TUNED = ('scratch', '', 'yes')
 
 # The parent's size: its width, or its share of its own costs.
 PARENT = {'conv1_channels': CONV1_CHANNELS, 'budget': 1}
 # Modes of which a table says what they lose to the parent.
-LOST = {'conv1_channels': ['full', 'network', 'network, fine-tuned'],
-        'budget': [name for name in FRONT if name != 'scratch']}
+LOST = {name: (COMPRESSED | FINE_TUNED)[name]
+        for name in ('full', 'network', 'network, fine-tuned')}
 
 # Student's t, the 0.975 quantiles of 1 to 20 degrees of freedom. Above 20 the
 # last one serves; it makes intervals a little too wide.
@@ -86,13 +84,13 @@ def losses(networks, size='conv1_channels'):
   """
   found = by_seed(networks, size)
   for each in sorted({key[0] for key in found} - {PARENT[size]}, reverse=True):
-    for name in LOST[size]:
-      slim = found[(each,) + FRONT[name]]
+    for name, mode in LOST.items():
+      slim = found[(each,) + mode]
       parents = {name: SCRATCH}
-      if FRONT[name] in FOUR:
+      if mode in FOUR:
         parents[name.replace(',', ' and parent,')] = SCRATCH_TUNED
-      for words, mode in parents.items():
-        whole = found[(PARENT[size],) + mode]
+      for words, parent in parents.items():
+        whole = found[(PARENT[size],) + parent]
         both = sorted(whole.keys() & slim.keys())
         if both:
           yield each, words, [whole[seed] - slim[seed] for seed in both]
@@ -104,18 +102,6 @@ def lost(networks, size='conv1_channels'):
       [str(each), name, paired(points), ', '.join(map(tables.shown, points))]
       for each, name, points in losses(networks, size)]
   return tables.grid(lines, left=['mode', 'by parent'])
-
-
-def lost_by_schedule(groups):
-  """The means of lost(), a line a width; groups is schedule -> networks."""
-  cells = {(width, '%s, %s' % (name, schedule)): paired(points)
-           for schedule, networks in groups.items()
-           for width, name, points in losses(networks)
-           if name in COMPRESSED}
-  headings = list(dict.fromkeys(heading for _, heading in cells))
-  return tables.grid([['conv1'] + headings] + [
-      [str(width)] + [cells.get((width, heading), '') for heading in headings]
-      for width in sorted({width for width, _ in cells}, reverse=True)])
 
 
 def mean_by_seed(groups):
@@ -196,7 +182,8 @@ def differences(networks, size='conv1_channels'):
   Returns:
     lost: points lost to the parent. gained: fine-tuned networks above training
     from scratch, each mode; gained as long: above networks from scratch that
-    were fine-tuned, too; on average: the mean of the four modes above both.
+    were fine-tuned, too. fine-tuned: the mean of the four modes above both;
+    what networks from scratch gain by it; network above none after it.
     rebuilt: what reconstruction gives after fine-tuning, with the same choice
     of channels. choices full, network, none, fine-tuned: other choices of
     channels above the one by least squares, with the same reconstruction;
@@ -206,8 +193,12 @@ def differences(networks, size='conv1_channels'):
       'gained': {name: ([mode], SCRATCH) for name, mode in FINE_TUNED.items()},
       'gained as long': {name: ([mode], SCRATCH_TUNED)
                          for name, mode in FINE_TUNED.items()},
-      'on average': {'above scratch': (FOUR, SCRATCH),
-                     'above scratch, fine-tuned': (FOUR, SCRATCH_TUNED)},
+      'fine-tuned': {'above scratch': (FOUR, SCRATCH),
+                     'above scratch, tuned': (FOUR, SCRATCH_TUNED),
+                     'gained by scratch': ([SCRATCH_TUNED], SCRATCH),
+                     'network above none': (
+                         [FINE_TUNED['network, fine-tuned']],
+                         FINE_TUNED['none, fine-tuned'])},
       'rebuilt': {
           name: ([FINE_TUNED[name + ', fine-tuned']], (
               COMPRESSED[name][0], 'none', 'yes'))
@@ -227,53 +218,13 @@ def differences(networks, size='conv1_channels'):
       for name, columns in columns_of.items()}
 
 
-def fast(groups):
-  """Networks of the fast schedule above those of the published one.
-
-  Args:
-    groups: schedule -> networks.
-
-  Returns:
-    Markdown; see compared().
-  """
-  one, other = (by_seed(groups.get(schedule, []), 'conv1_channels')
-                for schedule in ('fast', 'published'))
-  return compared({
-      name: {key[0]: (one[key], other[key])
-             for key in list(one) if key[1:] == mode}
-      for name, mode in FRONT.items()})
-
-
-def shorter(networks):
-  """What reconstruction gives after fewer epochs of fine-tuning.
-
-  Args:
-    networks: those of one schedule in which conv1 alone is narrower.
-
-  Returns:
-    Markdown, a column for each number of epochs; 0 is without fine-tuning. See
-    compared().
-  """
-  columns, networks = {}, tables.usual(networks, ['epochs'])
-  for number in sorted({each['finetune_epochs'] or 0 for each in networks}):
-    found = by_seed([each for each in networks
-                     if (each['finetune_epochs'] or 0) == number],
-                    'conv1_channels')
-    one, other = (('least_squares', how, 'yes' if number else 'no')
-                  for how in ('network', 'none'))
-    columns['%g epoch%s' % (number, 's' * (number != 1))] = {
-        key[0]: (found[key], found[key[:1] + other])
-        for key in list(found) if key[1:] == one}
-  return compared(columns)
-
-
 def equal(networks):
   """Fine-tuning above training from scratch with as much computation.
 
   The latter is longer, and then fine-tuned, too.
 
   Args:
-    networks: as for shorter().
+    networks: those of one schedule in which conv1 alone is narrower.
 
   Returns:
     Markdown; see compared().

@@ -13,8 +13,9 @@ folder's networks into networks.csv, from which all can be made again.
 A network whose files are damaged, or that was evaluated before its training
 ended, is named and left out; the exit code is then 1.
 
---readme puts narrow tables between the markers of a file: <!-- table --> and
-<!-- /table -->, or those that results/README.md has.
+--readme puts tables between the markers of a file: <!-- table --> and
+<!-- /table -->, or rest (the other modes), budgets, or a name that
+--differences prints.
 """
 import argparse
 import csv
@@ -82,9 +83,9 @@ def chosen(networks, schedule):
 
 def with_parents(ours, budgets):
   """Puts the parents before the networks of budgets, as of the budget 1."""
-  return [dict(each, budget=differences.PARENT['budget']) for each in ours
-          if tables.cell(each)[:2] == (cells.CONV1_CHANNELS, 'scratch')
-          ] + budgets
+  parents = [dict(each, budget=differences.PARENT['budget']) for each in ours
+             if tables.cell(each)[:2] == (cells.CONV1_CHANNELS, 'scratch')]
+  return parents + budgets if budgets else []
 
 
 def draw(folder, table, networks):
@@ -100,29 +101,13 @@ def draw(folder, table, networks):
             figures.draw(table, by_width, title))
 
 
-def sections(networks, table):
-  """The tables that --readme can fill in: name of the markers -> Markdown."""
-  # A schedule without networks has tables without lines, not those of before.
-  groups = {schedule: chosen(networks, schedule) for schedule in tables.EPOCHS}
-  of_conv1 = {schedule: tables.usual(conv1)
-              for schedule, (conv1, _) in groups.items()}
-  result = {'table': tables.narrow(table),
-            'lost': differences.lost_by_schedule(of_conv1),
-            'fast': differences.fast(of_conv1)}
-  for schedule, (conv1, budgets) in groups.items():
-    ours, budgets = of_conv1[schedule], tables.usual(budgets)
-    summary = tables.rows(ours, {})
-    result['table ' + schedule] = tables.narrow(summary)
-    result['rest ' + schedule] = tables.narrow(summary, tables.REST)
-    result['shorter ' + schedule] = differences.shorter(conv1)
-    result['equal ' + schedule] = differences.equal(conv1)
-    for name, text in differences.differences(ours).items():
-      result['%s %s' % (name, schedule)] = text
-    result['budgets ' + schedule] = tables.narrow_budgets(
-        tables.rows(budgets, {}, 'budget'))
-    for name, text in differences.differences(with_parents(ours, budgets),
-                                              'budget').items():
-      result['budgets %s %s' % (name, schedule)] = text
+def all_differences(conv1, with_budget):
+  """The tables that --differences prints: name -> Markdown."""
+  ours = tables.usual(conv1)
+  result = dict(differences.differences(ours), equal=differences.equal(conv1))
+  for name, text in differences.differences(
+      with_parents(ours, with_budget), 'budget').items():
+    result['budgets ' + name] = text
   return result
 
 
@@ -332,6 +317,7 @@ def main():
     print('%d of %d networks are not in this table: their schedule or epochs '
           'are others, or other layers than conv1 are narrower.' % (
               others, len(networks)), file=sys.stderr)
+  found = all_differences(conv1, with_budget)
   precisions = {each['precision'] for each in ours + with_budget} - {''}
   if len(precisions) > 1:
     print('Networks of several precisions are in one table: %s.' % ', '.join(
@@ -340,7 +326,10 @@ def main():
     if not arguments.schedule:
       write_files(arguments.source, networks, ours, table, budgets, latencies)
     if arguments.readme:
-      fill_in(arguments.readme, sections(networks, table))
+      fill_in(arguments.readme, {
+          'table': tables.narrow(table),
+          'rest': tables.narrow(table, tables.REST),
+          'budgets': tables.narrow_budgets(budgets), **found})
   except files.FileError as error:   # What was found is printed all the same.
     faults.append(error)
   for fault in faults:
@@ -348,13 +337,6 @@ def main():
   texts = ([tables.full(table)] * bool(table) +
            [tables.full_budgets(budgets)] * bool(budgets))
   if arguments.differences:
-    found = dict(differences.differences(ours),
-                 shorter=differences.shorter(conv1),
-                 equal=differences.equal(conv1))
-    if budgets:
-      found.update(('budgets ' + name, text) for name, text in
-                   differences.differences(with_parents(ours, with_budget),
-                                           'budget').items())
     texts += ['%s:\n%s' % (name, text) for name, text in found.items()
               if text.count('\n') > 1]   # Not without a line.
   show('\n\n'.join(texts))

@@ -13,19 +13,19 @@ RECONSTRUCTIONS = ['', 'none', 'scale', 'full', 'network']
 
 # A mode is (criterion, reconstruction, fine_tuned). Columns of narrow tables:
 SCRATCH = ('scratch', '', 'no')
+SCRATCH_TUNED = ('scratch', '', 'yes')
 COMPRESSED = {'none': ('thinet', 'none', 'no'),
               'scale': ('thinet', 'scale', 'no'),
               'full': ('least_squares', 'full', 'no'),
               'network': ('least_squares', 'network', 'no')}
 FINE_TUNED = {name + ', fine-tuned': mode[:2] + ('yes',)
               for name, mode in COMPRESSED.items()}
-FRONT = {'scratch': SCRATCH,
-         **{name: COMPRESSED[name] for name in ('full', 'network')},
-         **{name: FINE_TUNED[name] for name in ('none, fine-tuned',
-                                                'network, fine-tuned')}}
-REST = {'none': COMPRESSED['none'], 'scale': COMPRESSED['scale'],
-        **{name: FINE_TUNED[name] for name in ('scale, fine-tuned',
-                                               'full, fine-tuned')}}
+FRONT = {'scratch': SCRATCH, 'scratch, fine-tuned': SCRATCH_TUNED,
+         'network': COMPRESSED['network'],
+         'network, fine-tuned': FINE_TUNED['network, fine-tuned']}
+REST = {name: (COMPRESSED | FINE_TUNED)[name] for name in (
+    'none', 'scale', 'none, fine-tuned', 'scale, fine-tuned',
+    'full, fine-tuned')}
 
 # What the lines of a table are of: column of networks.csv -> heading.
 SIZES = {'conv1_channels': 'conv1', 'budget': 'budget'}
@@ -71,12 +71,11 @@ def order(key):
           key[3])
 
 
-def usual(networks, columns=('epochs', 'finetune_epochs')):
+def usual(networks):
   """Leaves out networks of other epochs than the usual.
 
   Args:
     networks: those of one schedule.
-    columns: in which the numbers of epochs are.
 
   Returns:
     The networks of the schedule's number of epochs, or of the most frequent if
@@ -84,7 +83,7 @@ def usual(networks, columns=('epochs', 'finetune_epochs')):
   """
   schedule = next((each['schedule'] for each in networks if each['schedule']),
                   '')
-  for name in columns:
+  for name in ('epochs', 'finetune_epochs'):
     counts = collections.Counter(each[name] for each in networks
                                  if each[name] != '')
     number = FINETUNE_EPOCHS if name != 'epochs' else EPOCHS.get(schedule)

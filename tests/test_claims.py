@@ -13,13 +13,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-WIDTHS = [48, 32, 24, 16, 8]
-NEWER_WIDTHS = [32, 16, 8]   # Of networks_new.csv.
+WIDTHS = [32, 24, 16, 8]
 SCRATCH, TUNED_SCRATCH = ('scratch', '', 'no'), ('scratch', '', 'yes')
 NETWORK = ('least_squares', 'network', 'no')
 FOUR = [('thinet', 'none', 'yes'), ('thinet', 'scale', 'yes'),
         ('least_squares', 'full', 'yes'), ('least_squares', 'network', 'yes')]
-NUMBERS = {2: 'two', 3: 'three', 4: 'four', 5: 'five'}
 
 
 def all_lines(path):
@@ -31,7 +29,7 @@ def all_lines(path):
 def lines_of(path):
   """Those of the usual epochs."""
   return [line for line in all_lines(path)
-          if line['epochs'] in ('', '128', '50') and
+          if line['epochs'] in ('', '128') and
           line['finetune_epochs'] in ('', '20')]
 
 
@@ -40,20 +38,19 @@ def loaded(path):
     return json.load(source)
 
 
-def top1(mode, width, schedule='published', path='networks.csv'):
+def top1(mode, width, path='networks.csv'):
   """{seed: top-1} of a mode; width is that of conv1, or a budget as text."""
   size = 'budget' if isinstance(width, str) else 'conv1_channels'
   return {line['seed']: float(line['top1']) for line in lines_of(path)
-          if line['schedule'] == schedule and line[size] == str(width) and
+          if line['schedule'] == 'published' and line[size] == str(width) and
           (isinstance(width, str) or not line['budget']) and
           (line['criterion'], line['reconstruction'],
            line['fine_tuned']) == mode}
 
 
-def mean_top1(modes, schedule='published', widths=WIDTHS, path='networks.csv'):
+def mean_top1(modes, widths):
   """{seed: mean over modes and widths}, for the seeds that have all."""
-  groups = [top1(mode, width, schedule, path)
-            for mode in modes for width in widths]
+  groups = [top1(mode, width) for mode in modes for width in widths]
   return {seed: np.mean([group[seed] for group in groups])
           for seed in set.intersection(*map(set, groups))}
 
@@ -66,7 +63,7 @@ def less(ours, theirs):
 
 def lost(mode, width, path='networks.csv'):
   """Points that each parent loses."""
-  return less(top1(SCRATCH, 64, path=path), top1(mode, width, path=path))
+  return less(top1(SCRATCH, 64, path), top1(mode, width, path))
 
 
 def rounded(digits, *values):
@@ -83,23 +80,15 @@ def with_interval(digits, differences):
 
 
 def apart(digits, ours, theirs):
-  """Mean difference of networks that have no parent or seed in common."""
+  """Mean difference of networks of other parents, versions and machines."""
   ours, theirs = list(ours.values()), list(theirs.values())
   ends = scipy.stats.ttest_ind(ours, theirs).confidence_interval()
   return rounded(digits, np.mean(ours) - np.mean(theirs), ends.low, ends.high)
 
 
-def gained(digits):
-  """Fine-tuned above scratch, by seeds that are not the same."""
-  ours, theirs = mean_top1(FOUR), mean_top1([SCRATCH])
-  assert not ours.keys() & theirs.keys()
-  return apart(digits, ours, theirs)
-
-
-def newer(digits, modes, others, widths):
-  """Modes above others, means over the widths, in networks_new.csv."""
-  differences = less(*(mean_top1(each, widths=widths, path='networks_new.csv')
-                       for each in (modes, others)))
+def above(digits, modes, others, widths=WIDTHS):
+  """Modes above others, means over the widths."""
+  differences = less(*(mean_top1(each, widths) for each in (modes, others)))
   assert len(differences) == 3
   return with_interval(digits, differences)
 
@@ -131,8 +120,8 @@ def first_lines():
 
 def without_labels():
   points = [lost(NETWORK, width) for width in WIDTHS]
-  number, = {len(each) for each in points}
-  return rounded(1, *map(np.mean, points)) + (NUMBERS[number],)
+  assert {len(each) for each in points} == {3}
+  return rounded(1, *map(np.mean, points))
 
 
 def all_layers():
@@ -156,66 +145,58 @@ def deployed():
           'least_squares_network_budget0.1')))
 
 
-def by_schedule():
-  return [sum(line['schedule'] == name for line in all_lines('networks.csv'))
-          for name in ('published', 'fast')]
-
-
-def precisions():
-  trained = [line['precision'] for line in all_lines('networks.csv')
-             if line['schedule'] == 'published' and
-             (line['criterion'], line['fine_tuned']) == ('scratch', 'no')]
-  half, single = trained.count('bfloat16'), trained.count('float32')
-  assert half + single == len(trained)
-  return len(trained), half, single
+def one_version():
+  lines = all_lines('networks.csv')
+  made, = {(line['commit'], line['precision'], line['device'], line['date'])
+           for line in lines}
+  assert made[1:3] == ('float32', 'processor, 1 core')
+  return len(lines), made[3]
 
 
 def tenth_below_tuned_scratch():
-  groups = (top1(TUNED_SCRATCH, '0.1', path='networks_new.csv'),
-            top1(FOUR[-1], '0.1', path='all_layers/networks.csv'))
+  groups = (top1(TUNED_SCRATCH, '0.1'),
+            top1(FOUR[-1], '0.1', 'all_layers/networks.csv'))
   assert [len(each) for each in groups] == [3, 3]
   return judged(apart(1, *groups))
 
 
-def above_published(is_mode):
-  """Our means less the published figures of some lines of published.csv."""
-  path = os.path.join(conftest.ROOT, 'results', 'published.csv')
-  with open(path) as source:
-    lines = [line for line in csv.DictReader(source) if is_mode(line)]
-  differences = []
-  for line in lines:
+def beside_published(is_mode):
+  """(our top-1 of three seeds, the published) for lines of published.csv."""
+  pairs = []
+  for line in all_lines('published.csv'):
     mode = SCRATCH if line['reconstruction'] == 'scratch' else (
         'thinet', line['reconstruction'], line['fine_tuned'])
-    ours = top1(mode, int(line['conv1_channels']))
-    differences.append(np.mean(list(ours.values())) - float(line['top1']))
-  return differences
+    ours = list(top1(mode, int(line['conv1_channels'])).values())
+    if is_mode(line) and len(ours) == 3:
+      pairs.append((ours, float(line['top1'])))
+  return pairs
 
 
-def beside_published():
-  """Largest difference of training from scratch."""
-  found = above_published(lambda line: line['reconstruction'] == 'scratch')
-  assert len(found) == 6
-  return rounded(2, np.ceil(100 * max(map(abs, found))) / 100)
+def published_without_fine_tuning():
+  """The largest difference from scratch, one outside, ranges of compressed."""
+  def half(ours):
+    """Of the 95 % range of one more run."""
+    return (scipy.stats.t.ppf(0.975, 2) * np.std(ours, ddof=1) *
+            (1 + 1 / 3)**0.5)
+
+  scratch = beside_published(lambda line: line['reconstruction'] == 'scratch')
+  slim = beside_published(lambda line: line['fine_tuned'] == 'no')
+  assert (len(scratch), len(slim)) == (1 + len(WIDTHS), 2 * len(WIDTHS))
+  outside = [np.mean(ours) - theirs for ours, theirs in scratch + slim
+             if abs(theirs - np.mean(ours)) > half(ours)]
+  scale = np.mean(list(top1(('thinet', 'scale', 'no'), 24).values()))
+  assert len(outside) == 1 and outside[0] == scale - 49.229
+  most = max(abs(np.mean(ours) - theirs) for ours, theirs in scratch)
+  ranges = [half(ours) for ours, _ in slim]
+  return (rounded(2, np.ceil(100 * most) / 100) + rounded(1, outside[0]) +
+          rounded(0, min(ranges), max(ranges)))
 
 
 def fine_tuned_above_published():
-  found = above_published(lambda line: line['fine_tuned'] == 'yes')
-  assert len(found) == 10
+  found = [np.mean(ours) - theirs for ours, theirs in beside_published(
+      lambda line: line['fine_tuned'] == 'yes')]
+  assert len(found) == 2 * len(WIDTHS)
   return rounded(1, min(found), max(found))
-
-
-def choices():
-  """L1 and random below least squares, after network."""
-  ours = mean_top1([NETWORK])
-  return sum((with_interval(2, less(ours, mean_top1([(name,) + NETWORK[1:]])))
-              for name in ('l1', 'random')), ())
-
-
-def fast():
-  return (with_interval(2, less(top1(SCRATCH, 64, 'fast'),
-                                top1(SCRATCH, 64))) +
-          with_interval(2, less(mean_top1([NETWORK], 'fast'),
-                                mean_top1([NETWORK]))))
 
 
 def exported():
@@ -228,27 +209,24 @@ def exported():
                        for each in slim + [latency['64']])))
 
 
-def newer_on_average():
-  pairs = [newer(1, FOUR, [TUNED_SCRATCH], NEWER_WIDTHS),
-           newer(1, FOUR[-1:], FOUR[:1], NEWER_WIDTHS)]
-  verdict, = {judged(pair)[-1] for pair in pairs}
-  return sum(map(placed, pairs), ()) + (verdict,)
+def fixed_beforehand():
+  found = above(1, FOUR, [TUNED_SCRATCH])
+  return placed(found) + judged(found)[-1:]
 
 
-def newer_without_labels():
-  return rounded(1, *(lost(NETWORK, width, 'networks_new.csv').mean()
-                      for width in NEWER_WIDTHS))
+def not_fixed():
+  found = above(1, FOUR[-1:], FOUR[:1])
+  return (placed(found) + judged(found)[-1:] +
+          above(1, [TUNED_SCRATCH], [SCRATCH]))
 
 
-def gained_by_scratch():
-  return [newer(1, [TUNED_SCRATCH], [SCRATCH], [width])[0]
-          for width in NEWER_WIDTHS[1:]]
-
-
-def most_below_scratch():
-  means = [[np.mean(list(top1(mode, width).values())) for width in WIDTHS[:-1]]
-           for mode in (SCRATCH, NETWORK)]
-  return rounded(1, np.max(np.subtract(*means)))
+def network_below_scratch():
+  below = [above(9, [SCRATCH], [NETWORK], [width]) for width in WIDTHS[:-1]]
+  slim, whole = (top1(mode, '0.1', 'all_layers/networks.csv')
+                 for mode in (NETWORK, SCRATCH))
+  return (rounded(1, max(float(mean) for mean, *_ in below)) +
+          above(1, [SCRATCH], [NETWORK], WIDTHS[-1:]) +
+          with_interval(1, less(whole, slim)))
 
 
 # The cells of a section's tables, row by row, from the first after the label;
@@ -262,17 +240,6 @@ def ways(rows):
                   for way in ('losses', 'uniform', 'global_l1', 'search',
                               'front_to_back')]
   return lines + [()] * (len(rows) - len(lines))   # Those of results/widths.py.
-
-
-def newer_networks(rows):
-  widths = [NEWER_WIDTHS if label == 'mean' else [int(label)]
-            for label, *_ in rows[1:]]
-  assert sum(widths[:-1], []) == widths[-1]
-  return [()] + [tuple('%s [%s, %s]' % newer(2, modes, others, each)
-                       for modes, others in (
-                           (FOUR, [SCRATCH]), (FOUR, [TUNED_SCRATCH]),
-                           ([TUNED_SCRATCH], [SCRATCH]),
-                           (FOUR[-1:], FOUR[:1]))) for each in widths]
 
 
 def training_steps(rows):
@@ -340,45 +307,41 @@ README, RESULTS, LAYERS, BENCHMARKS = (
      'fine-tuned, they end %s and %s points of top-1 below the parent',
      first_lines),
     (README, 'Networks with a tenth, trained from scratch and '
-     'fine-tuned as long, end %s points [%s, %s] higher (95 %% interval; three '
-     'of each)%s.', tenth_below_tuned_scratch),
-    (README, '`network` loses %s, %s, %s, %s and %s points of its parent at 48 '
-     'to 8 channels (%s parents', without_labels),
-    (README, 'three newer ones: %s, %s and %s at 32, 16 and 8)',
-     newer_without_labels),
-    (README, 'networks from scratch gain %s points at 16 channels and %s at 8.',
-     gained_by_scratch),
-    (README, '`network` ends at most %s points below scratch at 16 channels or '
-     'more', most_below_scratch),
+     'fine-tuned as long, end %s points [%s, %s] higher (three of each, '
+     'unpaired, of other parents)%s.', tenth_below_tuned_scratch),
+    (README, '`network` loses %s, %s, %s and %s points to its parent at 32, '
+     '24, 16 and 8 channels.', without_labels),
+    (README, "Fine-tuned, the sweep's four modes end %s points [%s, %s] %s "
+     'networks from scratch that were fine-tuned as long (three seeds, paired; '
+     'mean of 32, 24, 16 and 8 channels)%s.', fixed_beforehand),
+    (README, '`least_squares_network` ends %s [%s, %s] %s `thinet_none`, both '
+     'fine-tuned%s; fine-tuning gives networks from scratch %s points [%s, %s] '
+     'on average of these widths.', not_fixed),
+    (README, 'It ends at most %s points below scratch at 32, 24 and 16 '
+     'channels (means of three), %s [%s, %s] at 8, and %s [%s, %s] at a budget '
+     'of 0.1.', network_below_scratch),
     (README, 'at budgets of 0.5, 0.25 and 0.1 `network` loses %s, %s and %s '
-     'points, fine-tuned %s, %s and %s.', all_layers),
+     'points; fine-tuned, %s, %s and %s (', all_layers),
     (README, "the published single runs of this experiment (rings; not the "
-     "paper's) end %s to %s points below ours", fine_tuned_above_published),
+     "paper's) end %s to %s points below our means of three at 32 to 8 "
+     'channels.', fine_tuned_above_published),
     (README, '| %s | | %s | | %s | | %s |', deployed),
     (README, 'A training step at 64 channels is %s (Xeon) and %s (EPYC) times '
      "as fast as PyTorch's eager one", lambda: rounded(1, *(
          each['speedup_vs_pytorch_width64']
          for each in loaded('training.json')))),
-    (README, 'end %s points [%s, %s] %s networks from scratch that were '
-     'fine-tuned as long, and `least_squares_network` ends %s [%s, %s] %s '
-     '`thinet_none`, on average of 32, 16 and 8 channels, three of the five '
-     'widths of a comparison that was fixed beforehand%s.', newer_on_average),
-    (RESULTS, '%d of the published schedule and %d of', by_schedule),
-    (RESULTS, 'Of the %d trainings from scratch by the published schedule, %d '
-     'are in bfloat16; the other %d', precisions),
-    (RESULTS, 'Each published scratch figure is at most %s points from our '
-     'mean', beside_published),
-    (RESULTS, 'ends %s points [%s, %s] above scratch of seeds 0 to 2',
-     lambda: gained(2)),
+    (RESULTS, '%d networks of one version, in float32, each on one AMD EPYC '
+     'core, %s.', one_version),
+    (RESULTS, 'Each published figure from scratch is at most %s points from '
+     'our mean of three, and inside the 95 %% range of one more run of ours. '
+     'So are those without fine-tuning, but for `scale` at 24 channels, %s '
+     'points below; their ranges are ±%s to ±%s points',
+     published_without_fine_tuning),
     (RESULTS, 'At a budget of 0.1, networks from scratch gain %s [%s, %s] by '
-     'fine-tuning.', lambda: newer(2, [TUNED_SCRATCH], [SCRATCH], ['0.1'])),
-    (RESULTS, 'channels chosen by L1 end %s points [%s, %s] below those by '
-     'least squares, random ones %s [%s, %s]', choices),
-    (RESULTS, 'Parents of the fast schedule end %s points [%s, %s] above those '
-     'of the published one, their networks after `network` %s [%s, %s] (four',
-     fast),
+     'fine-tuning.', lambda: above(2, [TUNED_SCRATCH], [SCRATCH], ['0.1'])),
     (LAYERS, 'the compressed ones end %s points [%s, %s] below them (three of '
-     'each, unpaired, equal variances)%s.', tenth_below_tuned_scratch),
+     'each, unpaired, equal variances; other processors and versions, too)%s.',
+     tenth_below_tuned_scratch),
     (LAYERS, "are %s, %s and %s times as fast as the parent on 128 images and "
      "%s, %s and %s times on one, in files of %s, %s and %s MB, not %s.",
      exported),
@@ -390,7 +353,6 @@ def test_a_sentence_says_what_the_files_say(document, sentence, figures):
 
 
 @pytest.mark.parametrize('document, section, figures', [
-    (RESULTS, 'The newer networks', newer_networks),
     (LAYERS, 'Ways to choose the widths', ways),
     (BENCHMARKS, 'A training step', training_steps),
     (BENCHMARKS, 'Operations', single_operations),

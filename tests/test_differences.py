@@ -59,8 +59,6 @@ def test_losses_to_fine_tuned_parents_by_hand():
   assert [line[:3] for line in texts(differences.lost(networks))[1:]] == [
       ['8', 'network', '5.00 (1)'], ['8', 'network, fine-tuned', '5.00 (1)'],
       ['8', 'network and parent, fine-tuned', '6.00 (1)']]
-  assert texts(differences.lost_by_schedule({'published': networks})) == [
-      ['conv1', 'network, published'], ['8', '5.00 (1)']]
 
 
 def test_differences_from_scratch_against_scipy():
@@ -109,10 +107,14 @@ def test_questions_after_fine_tuning_by_hand():
       ['mean', '1.50 (2)', '6.00 [-1.45, 13.45] (3)',
        '8.00 [-1.94, 17.94] (3)']]
   # The four are 1 to 4 times 1, 2 and 3 points above 80: 2.5, 5 and 7.5.
-  assert texts(found['on average']) == [
-      ['conv1', 'above scratch', 'above scratch, fine-tuned'],
-      ['16', '5.00 [-1.21, 11.21] (3)', '4.00 [-2.21, 10.21] (3)'],
-      ['8', '4.75 (2)', '2.75 (2)'], ['mean', '4.25 (2)', '2.75 (2)']]
+  same, threes = '{0} [{0}, {0}] (3)'.format, '6.00 [-1.45, 13.45] (3)'
+  assert texts(found['fine-tuned']) == [
+      ['conv1', 'above scratch', 'above scratch, tuned',
+       'gained by scratch', 'network above none'],
+      ['16', '5.00 [-1.21, 11.21] (3)', '4.00 [-2.21, 10.21] (3)', same('1.00'),
+       threes],
+      ['8', '4.75 (2)', '2.75 (2)', same('2.00'), threes],
+      ['mean', '4.25 (2)', '2.75 (2)', same('1.50'), threes]]
 
 
 def test_choices_of_channels_by_hand():
@@ -161,10 +163,6 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
   others += [of(9, 8, 'scratch', '', 'no', 80, epochs='480')]
   assert tables.usual(others) == [each for each in others
                                   if each['epochs'] == 480]
-  assert texts(differences.shorter(networks)) == [
-      ['conv1', '0 epochs', '1 epoch', '20 epochs'],
-      ['8', '50.00 [50.00, 50.00] (3)', '4.00 [1.52, 6.48] (3)',
-       '1.00 [1.00, 1.00] (3)']]
   equal = differences.equal(networks)
   assert texts(equal) == [['conv1', 'network, fine-tuned'],
                           ['8', '-2.00 [-4.48, 0.48] (3)']]
@@ -172,7 +170,7 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
   path = tmp_path / 'networks.csv'
   path.write_bytes(report.as_csv(reading.COLUMNS, networks))
   (tmp_path / 'README.md').write_text(
-      '<!-- equal published --><!-- /equal published -->')
+      '<!-- equal --><!-- /equal -->')
   result = subprocess.run(
       [sys.executable, os.path.join(conftest.ROOT, 'results', 'report.py'),
        str(path), '--differences', '--readme=%s' % (tmp_path / 'README.md')],
@@ -180,25 +178,7 @@ def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
   assert '15 of 30 networks are not in this table' in result.stderr
   assert equal in result.stdout
   assert (tmp_path / 'README.md').read_text() == (
-      '<!-- equal published -->\n%s\n<!-- /equal published -->' % equal)
-
-
-def test_parents_of_the_fast_schedule_by_hand():
-  groups = {'published': [], 'fast': []}
-  for seed in range(3):
-    for schedule, more in (('published', 0), ('fast', seed)):
-      groups[schedule] += [
-          of(seed, 64, 'scratch', '', 'no', 85),
-          of(seed, 8, *tables.COMPRESSED['network'], 75 + more)]
-  assert texts(differences.lost_by_schedule(groups)) == [
-      ['conv1', 'network, published', 'network, fast'],
-      ['8', '10.00 [10.00, 10.00] (3)', '9.00 [6.52, 11.48] (3)']]
-  assert texts(differences.fast(groups)) == [
-      ['conv1', 'scratch', 'network'],
-      ['64', '0.00 [0.00, 0.00] (3)', ''],
-      ['8', '', '1.00 [-1.48, 3.48] (3)'],
-      ['mean', '0.00 [0.00, 0.00] (3)', '1.00 [-1.48, 3.48] (3)']]
-  assert len(texts(differences.fast({'fast': groups['fast']}))) == 1
+      '<!-- equal -->\n%s\n<!-- /equal -->' % equal)
 
 
 def test_quantiles_are_student_s():

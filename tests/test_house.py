@@ -90,12 +90,19 @@ def test_no_benchmark_imports_another():
 
 
 def test_each_mutation_has_its_line_and_its_test():
-  """The line is there once; the test, too, by its name; README counts them."""
+  """The line is there once; the test, too, by its name; README counts them.
+
+  No file or test is named twice, of which the second alone would count.
+  """
   folder = os.path.join(conftest.ROOT, 'tests')
   tree = ast.parse(open(os.path.join(folder, 'mutations.py')).read())
   mutations, = (eval(compile(ast.Expression(node.value), '', 'eval'))
                 for node in tree.body if isinstance(node, ast.Assign) and
                 node.targets[0].id == 'MUTATIONS')
+  for each in ast.walk(tree):
+    if isinstance(each, ast.Dict):
+      names = list(map(ast.literal_eval, each.keys))
+      assert len(names) == len(set(names))
   number = sum(len(pairs) for by_test in mutations.values()
                for pairs in by_test.values())
   assert '| %d mistakes in' % number in open(

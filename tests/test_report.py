@@ -191,7 +191,7 @@ def test_committed_tables_are_those_of_networks_csv(tmp_path, folder, readmes,
     copy = tmp_path / 'README.md'
     text = open(os.path.join(folder, name), encoding='utf-8').read()
     # First something else stands between the markers.
-    copy.write_text(re.sub(r'(<!-- ([a-z_ ]+) -->).*?(<!-- /\2 -->)', r'\1\3',
+    copy.write_text(re.sub(r'(<!-- ([a-z_ -]+) -->).*?(<!-- /\2 -->)', r'\1\3',
                            text, flags=re.S), encoding='utf-8')
     assert run(tmp_path / 'networks.csv', '--readme=%s' % copy,
                *more).returncode == 0
@@ -294,11 +294,12 @@ def test_sections_of_a_readme_are_replaced_in_place(sweep):
   readme.write_text('<!-- table -->a<!-- /table --><!-- lost -->b')
   assert '<!-- lost -->' in run(sweep, '--readme=%s' % readme).stderr
   # Nothing stays of networks that are no more; a link's target changes.
-  section = '<!-- table fast -->%s<!-- /table fast -->'
+  section = '<!-- budgets -->%s<!-- /budgets -->'
   readme.write_text(section % 'old')
   (sweep / 'link').symlink_to(readme)
   assert run(sweep, '--readme=%s' % (sweep / 'link')).returncode == 0
-  assert readme.read_text() == section % ('\n%s\n' % tables.narrow([]))
+  assert readme.read_text() == section % (
+      '\n%s\n' % tables.narrow_budgets([]))
 
 
 def test_two_sections_each_get_their_own():
@@ -348,7 +349,7 @@ top5_sd,multiply_adds_mean,parameters_mean
   with mock.patch('figures.draw', lambda *_: b''):
     again = run(budgets / 'networks.csv', '--differences', '--published=')
     assert again.stdout == result.stdout
-    marks = '<!-- budgets published -->%s<!-- /budgets published -->'
+    marks = '<!-- budgets -->%s<!-- /budgets -->'
     (budgets / 'README.md').write_text(marks % '')
     assert run(budgets, '--readme=%s' % (budgets / 'README.md')).returncode == 0
   assert (budgets / 'README.md').read_text() == marks % """
