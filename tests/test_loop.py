@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import thinet_finetune
 from cifar10_input import UserError
+from thinet import checkpoint
 from thinet import hooks
 from thinet import loop
 from thinet import operations
@@ -50,23 +51,25 @@ def test_the_loop_gives_the_plain_steps_weights(as_on_gpu, schedule,
   """Step for step over an epoch's end, and many steps as one by one."""
   def run(steps):
     """Weights, averages and the losses' averages behind each of the runs."""
-    with tf.Session() as session:
-      session.run([tf.global_variables_initializer(),
-                   tf.local_variables_initializer()])
-      found = []
-      for count in steps:
-        if count:
-          made = session.run(model.loop.made, {model.loop.count: count})
-          assert made == count
-        else:
-          session.run(model.train_op)
-        found.append(session.run(variables))
-      return found
+    checkpoint.assign(session, {var: start[name]
+                                for name, var in variables.items()})
+    found = []
+    for count in steps:
+      if count:
+        made = session.run(model.loop.made, {model.loop.count: count})
+        assert made == count
+      else:
+        session.run(model.train_op)
+      found.append(session.run(variables))
+    return found
 
-  with tf.Graph().as_default():
+  with tf.Graph().as_default(), tf.Session() as session:
     model = model_of(schedule, preconditioners)
     variables = {var.op.name: var for var in tf.global_variables()
                  if var.dtype.base_dtype != tf.string}
+    session.run([tf.global_variables_initializer(),
+                 tf.local_variables_initializer()])
+    start = session.run(variables)
     plain, single = run([0] * 13), run([1] * 13)
     together = run([7, 1, 5])
   assert len(variables) == (35 if schedule.momentum else 25)

@@ -47,7 +47,7 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
   out = tmp_path / 'a b;$(touch x)'
   shutil.copytree(data_dir, tmp_path / 'd b;$(touch x)')
   data_dir = str(tmp_path / 'd b;$(touch x)')
-  small = dict(MODES='thinet_scale', EPOCHS='4', FINETUNE_EPOCHS='1')
+  small = dict(MODES='thinet_scale', EPOCHS='2', FINETUNE_EPOCHS='0.5')
   serial = sweep(data_dir, tmp_path / 'serial', **small)
   for number, words, code in [
       (signal.SIGHUP, 'step 0, loss', 129),
@@ -68,7 +68,7 @@ def test_interrupted_by_every_signal_then_complete(tmp_path, data_dir):
       assert conftest.run(
           'cifar10_eval.py', '--data_dir=' + data_dir,
           '--checkpoint_dir=%s' % (out / 'seed0' / 'scratch_64'))[0] == 0
-  (out / 'seed0' / 'scratch_8' / 'run.json').write_bytes(b'')
+  (out / 'seed0' / 'scratch_8_finetuned' / 'run.json').write_bytes(b'')
   (out / 'seed0' / 'thinet_scale_8' / 'compress.json').write_text('{}')
   os.truncate(glob.glob('%s/seed0/thinet_scale_8_finetuned/*.data*' % out)[0],
               10000)

@@ -253,9 +253,9 @@ def stored_rows(data_dir, trained):
     norm1 = conftest.outputs(arrays, 'norm1')
   kernel = arrays['conv2/weights' + checkpoint.AVERAGE]
   with tf.Graph().as_default(), tf.Session() as session:
-    return session.run(tf.stack(
+    return session.run(tf.stack(   # A column after the other in memory.
         [tf.nn.conv2d(norm1[..., c:c + 1], kernel[:, :, c:c + 1], 1, 'SAME')
-         for c in range(12)], -1)).astype(np.float64).reshape(-1, 12)
+         for c in range(12)])).astype(np.float64).reshape(12, -1).T
 
 
 @pytest.fixture(scope='module')
@@ -549,9 +549,13 @@ def test_losses_from_few_images_are_no_less_than_none(tmp_path, flags, data_dir,
 def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
                                               monkeypatch):
   """And again if their file is damaged or another's, or with another sample."""
-  calls, make = [], thinet_compress.layer_losses
-  monkeypatch.setattr(thinet_compress, 'layer_losses',
-                      lambda *args: calls.append(args) or make(*args))
+  calls, found, make = [], [], thinet_compress.layer_losses
+
+  def once(*args):
+    calls.append(args)
+    found[:] = found or [make(*args)]
+    return found[0]
+  monkeypatch.setattr(thinet_compress, 'layer_losses', once)
 
   def widths(name, **more):
     report, _ = compress(flags, data_dir, parent, tmp_path / name, None, **more)
