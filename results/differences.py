@@ -185,9 +185,9 @@ def differences(networks, size='conv1_channels'):
     were fine-tuned, too. fine-tuned: the mean of the four modes above both;
     what networks from scratch gain by it; network above none after it.
     rebuilt: what reconstruction gives after fine-tuning, with the same choice
-    of channels. choices full, network, none, fine-tuned: other choices of
-    channels above the one by least squares, with the same reconstruction;
-    choices scale: the journal's ThiNet above the conference's.
+    of channels. choices, and choices none, fine-tuned: the choice of channels
+    by least squares above others, with the same reconstruction; choices scale:
+    the journal's ThiNet above the conference's.
   """
   columns_of = {
       'gained': {name: ([mode], SCRATCH) for name, mode in FINE_TUNED.items()},
@@ -203,13 +203,13 @@ def differences(networks, size='conv1_channels'):
           name: ([FINE_TUNED[name + ', fine-tuned']], (
               COMPRESSED[name][0], 'none', 'yes'))
           for name in ('scale', 'full', 'network')}}
-  for how in ('full', 'network'):
-    columns_of['choices ' + how] = {
-        criterion: ([(criterion, how, 'no')], ('least_squares', how, 'no'))
-        for criterion in ('thinet', 'l1', 'random')}
+  columns_of['choices'] = {
+      '%s, %s' % (criterion, how): (
+          [('least_squares', how, 'no')], (criterion, how, 'no'))
+      for how in ('full', 'network') for criterion in ('thinet', 'l1', 'random')}
   columns_of['choices none, fine-tuned'] = {
-      criterion: ([(criterion, 'none', 'yes')], (
-          'least_squares', 'none', 'yes'))
+      criterion: ([('least_squares', 'none', 'yes')], (
+          criterion, 'none', 'yes'))
       for criterion in ('thinet', 'l1', 'random')}
   columns_of['choices scale'] = {'thinet_kept': (
       [('thinet_kept', 'scale', 'no')], COMPRESSED['scale'])}

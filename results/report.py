@@ -101,9 +101,14 @@ def draw(folder, table, networks):
             figures.draw(table, by_width, title))
 
 
-def all_differences(conv1, with_budget):
-  """The tables that --differences prints: name -> Markdown."""
-  ours = tables.usual(conv1)
+def all_differences(conv1, ours, with_budget):
+  """The tables that --differences prints: name -> Markdown.
+
+  Args:
+    conv1: networks in which conv1 alone is narrower.
+    ours: those of them that are of the usual epochs.
+    with_budget: networks of a budget, of the usual epochs.
+  """
   result = dict(differences.differences(ours), equal=differences.equal(conv1))
   for name, text in differences.differences(
       with_parents(ours, with_budget), 'budget').items():
@@ -317,7 +322,7 @@ def main():
     print('%d of %d networks are not in this table: their schedule or epochs '
           'are others, or other layers than conv1 are narrower.' % (
               others, len(networks)), file=sys.stderr)
-  found = all_differences(conv1, with_budget)
+  found = all_differences(conv1, ours, with_budget)
   precisions = {each['precision'] for each in ours + with_budget} - {''}
   if len(precisions) > 1:
     print('Networks of several precisions are in one table: %s.' % ', '.join(

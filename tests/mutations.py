@@ -1595,8 +1595,8 @@ MUTATIONS = {
             ('zip(*column.values())', 'list(zip(*column.values()))[::-1]'),
         ],
         'test_differences.py::test_choices_of_channels_by_hand': [
-            ("('least_squares', how, 'no'))\n",
-             "('least_squares', 'full', 'no'))\n"),
+            ("[('least_squares', how, 'no')]",
+             "[('least_squares', 'full', 'no')]"),
             ('{heading: column for heading, column in columns.items() if '
              'column}', 'dict(columns)'),
         ],

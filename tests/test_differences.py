@@ -123,10 +123,9 @@ def test_choices_of_channels_by_hand():
                   ('least_squares', 'full', 1), ('thinet', 'full', 2),
                   ('least_squares', 'network', 0), ('l1', 'network', -1))]
   found = differences.differences(networks)
-  assert texts(found['choices full']) == [
-      ['conv1', 'thinet'], ['8', '1.00 [-1.48, 3.48] (3)']]
-  assert texts(found['choices network']) == [
-      ['conv1', 'l1'], ['8', '-1.00 [-3.48, 1.48] (3)']]
+  assert texts(found['choices']) == [
+      ['conv1', 'thinet, full', 'l1, network'],
+      ['8', '-1.00 [-3.48, 1.48] (3)', '1.00 [-1.48, 3.48] (3)']]
   networks = [of(0, 8, criterion, how, tuned, top1)
               for criterion, how, tuned, top1 in (
                   ('thinet_kept', 'scale', 'no', 24),
@@ -136,7 +135,7 @@ def test_choices_of_channels_by_hand():
   found = differences.differences(networks)
   assert texts(found['choices scale'])[1] == ['8', '1.00 (1)']
   assert texts(found['choices none, fine-tuned']) == [
-      ['conv1', 'random'], ['8', '-1.00 (1)']]
+      ['conv1', 'random'], ['8', '1.00 (1)']]
 
 
 def test_trainings_of_other_epochs_have_tables_of_their_own(tmp_path):
