@@ -553,7 +553,8 @@ def test_losses_are_made_once_for_all_budgets(tmp_path, flags, data_dir, narrow,
 
   def once(*args):
     calls.append(args)
-    found[:] = found or [make(*args)]
+    if not found:
+      found.append(make(*args))
     return found[0]
   monkeypatch.setattr(thinet_compress, 'layer_losses', once)
 
