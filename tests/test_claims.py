@@ -332,7 +332,8 @@ README, RESULTS, LAYERS, BENCHMARKS = (
      'fine-tuned, the two end %s and %s points of top-1 below the parent',
      first_lines),
     (README, 'Networks with a tenth, from scratch and fine-tuned as '
-     'long, end %s points [%s, %s] higher (unpaired, other processors)%s.', tenth_below_tuned_scratch),
+     'long, end %s points [%s, %s] higher (unpaired, other processors)%s.',
+     tenth_below_tuned_scratch),
     (README, '`network` loses %s, %s, %s, %s and %s points to its parent at '
      '48, 32, 24, 16 and 8 channels.', without_labels),
     (README, "Fine-tuned, the four default `MODES` end %s points [%s, %s] %s "
@@ -342,11 +343,12 @@ README, RESULTS, LAYERS, BENCHMARKS = (
      'fine-tuned%s; after one epoch, not 20, %s [%s, %s] at 16 channels and %s '
      '[%s, %s] at 8. Fine-tuning gives networks from scratch %s [%s, %s] on '
      'average.', not_fixed),
-    (README, 'With channels chosen by L1 or at random '
-     'it ends %s [%s, %s] and %s [%s, %s] lower at 16 channels, %s [%s, %s] '
-     'and %s [%s, %s] at 8.', other_channels),
+    (README, 'With channels chosen by L1 or at random it ends %s [%s, %s] and '
+     '%s [%s, %s] lower at 16 channels, %s [%s, %s] and %s [%s, %s] at 8.',
+     other_channels),
     (README, 'At 48 to 16 channels no difference from scratch is seen; at '
-     '8 it ends %s [%s, %s] below, at a budget of 0.1 %s [%s, %s].', network_below_scratch),
+     '8 it ends %s [%s, %s] below, at a budget of 0.1 %s [%s, %s].',
+     network_below_scratch),
     (README, 'at budgets of 0.5, 0.25 and 0.1 `network` loses %s, %s and %s '
      'points; fine-tuned, %s, %s and %s.', all_layers),
     (README, "published single runs (rings; not the paper's) end %s to %s "
