@@ -206,7 +206,8 @@ def differences(networks, size='conv1_channels'):
   columns_of['choices'] = {
       '%s, %s' % (criterion, how): (
           [('least_squares', how, 'no')], (criterion, how, 'no'))
-      for how in ('full', 'network') for criterion in ('thinet', 'l1', 'random')}
+      for how in ('full', 'network')
+      for criterion in ('thinet', 'l1', 'random')}
   columns_of['choices none, fine-tuned'] = {
       criterion: ([('least_squares', 'none', 'yes')], (
           criterion, 'none', 'yes'))

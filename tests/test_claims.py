@@ -307,9 +307,9 @@ def compressions(rows):
           '%.1f s' % found['seconds_all_widths'],
       'after them, all widths under a budget': '%.1f s' % found[
           'seconds_budget'],
-      "times as fast as the paper's loop (%.0f s), with the same choice" % found[
-          'textbook_seconds']: format(round(found['speedup_vs_textbook']),
-                                      ',')}
+      "times as fast as the paper's loop (%.0f s), with the same choice" %
+      found['textbook_seconds']: format(round(found['speedup_vs_textbook']),
+                                        ',')}
   return [()] + [(figures[label],) for label, *_ in rows[1:]]
 
 
